@@ -1,0 +1,127 @@
+"""From words to (context, next character) examples: views over one token stream, and their distinct contexts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from makemore.data import Alphabet
+
+_WORDS_AT_A_TIME = 500_000  # bounds the memory of encoding: four bytes a character while it lasts
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Every next character of a list of words with the `block_size` tokens before it.
+
+    Words stand in one stream, `block_size` boundaries before each, so that a context is a window of the stream and
+    nothing is copied until it is asked for.
+    """
+
+    stream: Tensor  # tokens, (length,) uint8, or int32 for more than 256 characters
+    positions: Tensor  # where in the stream each example's next character stands, (n,) int32 or int64
+    block_size: int
+    vocab_size: int
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def x(self, index: Tensor) -> Tensor:
+        """Contexts of the examples `index` (any shape), (*index.shape, block_size) int64, oldest token first."""
+        windows = self.stream.unfold(0, self.block_size, 1)
+        return windows[self.positions[index].long() - self.block_size].long()
+
+    def y(self, index: Tensor) -> Tensor:
+        """Next characters of the examples `index`, int64 of the same shape."""
+        return self.stream[self.positions[index].long()].long()
+
+
+def build_examples(words: Sequence[str], alphabet: Alphabet, block_size: int) -> Examples:
+    """The examples of `words`, in their order: "emma" with block size 3 gives five, from ... -> e to mma -> .
+
+    Raises:
+        ValueError: a word has a character that the alphabet lacks.
+    """
+    codes = torch.tensor([ord(character) for character in alphabet.itos])
+    token_of = torch.full((int(codes.max()) + 1,), -1, dtype=torch.int32)
+    token_of[codes] = torch.arange(len(codes), dtype=torch.int32)
+    dtype = torch.uint8 if alphabet.vocab_size <= 256 else torch.int32
+    gap = alphabet.boundary * block_size
+    pieces = []
+    for start in range(0, len(words), _WORDS_AT_A_TIME):
+        text = gap + gap.join(words[start : start + _WORDS_AT_A_TIME])
+        code = torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
+        unknown = code >= len(token_of)
+        tokens = token_of[torch.where(unknown, 0, code).long()].masked_fill_(unknown, -1)
+        if bool((tokens < 0).any()):
+            character = chr(int(code[int((tokens < 0).nonzero()[0])]))
+            raise ValueError(f"the character {character!r} is not in the alphabet {alphabet.itos!r}")
+        pieces.append(tokens.to(dtype))
+    stream = torch.cat([*pieces, torch.zeros(block_size, dtype=dtype)])
+    is_letter = stream != 0
+    is_target = is_letter.clone()
+    is_target[1:] |= is_letter[:-1]  # the first boundary after a word is its last next character
+    positions = is_target.nonzero().squeeze(1)
+    if len(stream) < 2**31:
+        positions = positions.int()
+    return Examples(stream, positions, block_size, alphabet.vocab_size)
+
+
+@dataclass(frozen=True)
+class DistinctContexts:
+    """Examples aggregated: each distinct context once, with how often each next character follows it.
+
+    The counts are sparse: entries `offsets[i]` to `offsets[i + 1]` of `next_tokens` and `counts` belong to context i.
+    """
+
+    x: Tensor  # (m, block_size) of the stream's dtype
+    offsets: Tensor  # (m + 1,) int64
+    next_tokens: Tensor  # (pairs,) int64
+    counts: Tensor  # (pairs,) int64
+    index: Tensor  # the context of each example, (n,) int32
+    vocab_size: int
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def targets(self, contexts: Tensor) -> Tensor:
+        """Empirical next-character distributions of the contexts (k,), as (k, vocab_size) float32 rows."""
+        first, last = self.offsets[contexts], self.offsets[contexts + 1]
+        lengths = last - first
+        row = torch.repeat_interleave(lengths)
+        start = torch.repeat_interleave(first - (lengths.cumsum(0) - lengths), lengths)
+        pair = start + torch.arange(len(row), device=row.device)
+        table = torch.zeros(len(contexts), self.vocab_size, device=row.device)
+        table[row, self.next_tokens[pair]] = self.counts[pair].float()
+        return table.div_(table.sum(1, keepdim=True))
+
+    def blocks(self, rows: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Blocks of at most `rows` contexts: (x, and of its pairs the row in x, the next token, the count)."""
+        for start in range(0, len(self), rows):
+            stop = min(start + rows, len(self))
+            pairs = slice(int(self.offsets[start]), int(self.offsets[stop]))
+            row = torch.repeat_interleave(self.offsets[start + 1 : stop + 1] - self.offsets[start:stop])
+            yield self.x[start:stop].long(), row, self.next_tokens[pairs], self.counts[pairs]
+
+
+def distinct_contexts(examples: Examples) -> DistinctContexts:
+    """Aggregate examples by context, contexts in lexicographic order."""
+    vocab_size = examples.vocab_size
+    positions = examples.positions.long()
+    key = torch.zeros(len(positions), dtype=torch.int64)
+    largest = 1  # exclusive bound of the keys so far
+    for back in range(examples.block_size, 0, -1):
+        if largest * vocab_size >= 2**62:  # long contexts: rank the prefixes, so that keys keep fitting into int64
+            key = torch.unique(key, return_inverse=True)[1]
+            largest = len(positions)
+        key.mul_(vocab_size).add_(examples.stream[positions - back])
+        largest *= vocab_size
+    distinct, index = torch.unique(key, return_inverse=True)
+    m = len(distinct)
+    example_of = torch.empty(m, dtype=torch.int64)
+    example_of[index] = torch.arange(len(index))  # any example of the context will do
+    x = examples.stream.unfold(0, examples.block_size, 1)[positions[example_of] - examples.block_size]
+    pair, counts = torch.unique(index * vocab_size + examples.stream[positions], return_counts=True)
+    offsets = torch.searchsorted(pair, torch.arange(m + 1) * vocab_size)
+    return DistinctContexts(x, offsets, pair % vocab_size, counts, index.int(), vocab_size)

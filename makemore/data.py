@@ -1,0 +1,155 @@
+"""Lists of words: reading them, naming them by content, and dealing them into train and dev.
+
+A word is any item of a list, one a line: a name, a town, a drug. The words of the test split are never
+made here; `makemore.held_out` is their only door.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from makemore.limits import LimitError
+
+SPLIT_RULES = ("lecture", "disjoint")
+GIVEN_NAMES = Path(__file__).with_name("given_names.txt")
+
+
+class DataError(ValueError):
+    """A list of words cannot be read or split; the message says where and what would help."""
+
+
+def read_words(path: Path, boundary: str = ".") -> list[str]:
+    """The words of a UTF-8 text file, one a line, in the file's order.
+
+    Windows line ends, a byte-order mark, blank lines and spaces around a word are dropped.
+
+    Raises:
+        DataError: no such file, not text, not UTF-8, fewer than two words, or a word with the boundary in it.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); name a text file with one item per line") from None
+    if b"\0" in raw:
+        raise DataError(f"{path} is not a text file (it has NUL bytes); give one item per line, in UTF-8")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(f"{path} is not UTF-8 (line {line}); save it as UTF-8") from None
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    words = [word for line in lines if (word := line.strip())]
+    if len(words) < 2:
+        raise DataError(f"{path} has {len(words)} items; it must have at least 2, one per line")
+    if boundary in text:
+        line = next(number for number, item in enumerate(lines, 1) if boundary in item)
+        raise DataError(
+            f"{path}, line {line}: {boundary!r} stands in an item but marks where items end; "
+            "set data.boundary to a character that no item has"
+        )
+    return words
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """The characters of a list of words; token 0 is the boundary, before and after every word."""
+
+    characters: str  # sorted, without the boundary
+    boundary: str = "."
+
+    @classmethod
+    def of(cls, words: Iterable[str], boundary: str = ".") -> "Alphabet":
+        """The alphabet of the whole list, as in the lectures: it tells nothing of who is in which split."""
+        return cls("".join(sorted(set().union(*words))), boundary)
+
+    @property
+    def itos(self) -> str:
+        return self.boundary + self.characters
+
+    @property
+    def stoi(self) -> dict[str, int]:
+        return {character: token for token, character in enumerate(self.itos)}
+
+    @property
+    def vocab_size(self) -> int:
+        return 1 + len(self.characters)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Train and dev words of one list, and the fingerprints that name its parts.
+
+    A fingerprint is a SHA-256 of the list's content, the rule, its seed and the part's name: equal fingerprints
+    mean equal words. The test part has one too, though its words are not here.
+    """
+
+    train: list[str]
+    dev: list[str]
+    rule: str
+    seed: int
+    source_digest: str  # of the words in sorted order: the same list in another order is the same source
+    content_digest: str  # of what the rule looks at: the words in the list's order only where that order matters
+
+    def fingerprint(self, part: str) -> str:
+        """SHA-256, in hex, that names the part "train", "dev" or "test"."""
+        return _sha256([self.content_digest, self.rule, str(self.seed), part])
+
+
+def split_words(words: Sequence[str], rule: str, seed: int) -> Split:
+    """Deal words into train, dev and test (80, 10, 10 %); hand out the first two.
+
+    `lecture` is the lectures' rule: shuffle the lines with Python's generator, cut at 80 % and 90 %; a word that
+    stands twice in the list may land in two parts. `disjoint` deals distinct words, in the order of a hash of seed
+    and word: equal words are never in two parts, and the order of the list does not matter.
+
+    Raises:
+        LimitError: an unknown rule.
+        DataError: too few words for three parts.
+    """
+    train, dev, _ = deal(words, rule, seed)
+    source_digest = _sha256(sorted(words))
+    return Split(
+        train=[words[i] for i in train],
+        dev=[words[i] for i in dev],
+        rule=rule,
+        seed=seed,
+        source_digest=source_digest,
+        content_digest=_sha256(words) if rule == "lecture" else source_digest,
+    )
+
+
+def deal(words: Sequence[str], rule: str, seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Which indices of `words` are train, dev and test."""
+    if rule == "lecture":
+        order = list(range(len(words)))
+        random.Random(seed).shuffle(order)
+        groups = [[index] for index in order]
+    elif rule == "disjoint":
+        places: dict[str, list[int]] = {}
+        for index, word in enumerate(words):
+            places.setdefault(word, []).append(index)
+        groups = [places[word] for word in sorted(places, key=lambda word: _sha256([str(seed), word]))]
+        for group in groups:
+            group.sort()
+    else:
+        raise LimitError("split", rule, " or ".join(SPLIT_RULES))
+    if len(groups) < 10:
+        kind = "items" if rule == "lecture" else "distinct items"
+        raise DataError(f"the list has {len(groups)} {kind}; a split into train, dev and test needs at least 10")
+    first, second = int(0.8 * len(groups)), int(0.9 * len(groups))
+    train, dev, test = groups[:first], groups[first:second], groups[second:]
+    return _flatten(train), _flatten(dev), _flatten(test)
+
+
+def _flatten(groups: Iterable[list[int]]) -> list[int]:
+    return [index for group in groups for index in group]
+
+
+def _sha256(items: Iterable[str]) -> str:
+    """Of the items as lines: no item holds a line end, so different lists give different bytes."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(item.encode() + b"\n")
+    return digest.hexdigest()

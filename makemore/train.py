@@ -1,0 +1,187 @@
+"""The training loop: minibatches in, evaluations out. It reports; it does not log."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from makemore.autograd_step import AutogradStep
+from makemore.contexts import DistinctContexts, Examples, build_examples, distinct_contexts
+from makemore.data import Alphabet, Split
+from makemore.evaluate import mean_loss
+from makemore.limits import LimitError, check
+from makemore.model import MLP, MLPConfig, count_parameters
+from makemore.optimizer import Optimizer
+from makemore.schedule import Schedule, learning_rates
+
+TARGETS = ("sampled", "distribution")
+_CHUNK_NUMBERS = 2_000_000  # of gathered contexts and targets: some 16 MB, so that gathering stays in cache and memory
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long to train, on what, and how often to look at the dev split."""
+
+    batch_size: int
+    steps: int
+    evaluations: int  # of the dev split, evenly spaced, the last one after the last step
+    targets: str  # "sampled": the next character drawn with its context; "distribution": all that follow the context
+
+    def __post_init__(self) -> None:
+        check("batch_size", self.batch_size, low=1, high=1_000_000)
+        check("steps", self.steps, low=1, high=100_000_000)
+        check("evaluations", self.evaluations, low=1, high=self.steps)
+        if self.targets not in TARGETS:
+            raise LimitError("targets", self.targets, " or ".join(TARGETS))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One point of a run's loss curve; losses in nats per character."""
+
+    step: int  # steps taken so far
+    train_loss: float  # mean over the minibatches since the last evaluation, under dropout if there is any
+    dev_loss: float
+    lr: float  # of the last step taken
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model, with the weights of its best evaluation, and what it cost."""
+
+    model: MLP
+    best_dev_loss: float
+    best_step: int
+    train_seconds: float  # the training steps alone
+    evaluation_seconds: float
+    steps_per_second: float
+    parameters: int
+
+
+class Diverged(ArithmeticError):
+    """The loss became NaN or infinite: a smaller learning rate would help."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A split as the trainer uses it: examples of train, and the distinct contexts of train and dev."""
+
+    alphabet: Alphabet
+    train: Examples
+    train_contexts: DistinctContexts
+    dev_contexts: DistinctContexts
+
+
+def build_corpus(split: Split, alphabet: Alphabet, block_size: int) -> Corpus:
+    """Examples of a split's train and dev words at one block size."""
+    train, dev = (build_examples(words, alphabet, block_size) for words in (split.train, split.dev))
+    return Corpus(alphabet, train, distinct_contexts(train), distinct_contexts(dev))
+
+
+def train(
+    corpus: Corpus,
+    model_config: MLPConfig,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    config: TrainConfig,
+    seed: int,
+    device: str = "cpu",
+    report: Callable[[int, float], None] = lambda step, dev_loss: None,
+    curve: list[Evaluation] | None = None,
+) -> TrainResult:
+    """Train one model; the same arguments give bitwise the same weights on the same machine.
+
+    Args:
+        report: called as report(step, dev_loss) after each evaluation. What it raises ends the run.
+        curve: each evaluation is appended here before it is reported, so the curve outlives a run that is ended.
+
+    Raises:
+        Diverged: a loss is NaN or infinite.
+    """
+    curve = [] if curve is None else curve
+    model = MLP(model_config, corpus.alphabet.vocab_size, generator_for(seed, "weights")).to(device)
+    stepper = AutogradStep(model, optimizer, generator_for(seed, "dropout"))
+    batches = generator_for(seed, "batches")
+    lr = learning_rates(schedule, config.steps)
+    best_dev_loss, best_step, best_weights = math.inf, 0, model.state_dict()
+    train_seconds = evaluation_seconds = 0.0
+    step = 0
+    with one_thread():
+        for stop in evaluation_steps(config):
+            start_time = time.perf_counter()
+            loss_sum, first = 0.0, step
+            for x, y in minibatches(corpus, config, stop - step, batches, device):
+                loss_sum += float(stepper.run(x, y, lr[step : step + len(x)]).double().sum())
+                step += len(x)
+                if not math.isfinite(loss_sum):
+                    raise Diverged(f"the training loss became {loss_sum} by step {step}; try a smaller schedule.lr")
+            trained_time = time.perf_counter()
+            dev_loss = mean_loss(model, corpus.dev_contexts)
+            train_seconds += trained_time - start_time
+            evaluation_seconds += time.perf_counter() - trained_time
+            if not math.isfinite(dev_loss):
+                raise Diverged(f"the dev loss became {dev_loss} by step {step}; try a smaller schedule.lr")
+            if dev_loss < best_dev_loss:
+                best_dev_loss, best_step = dev_loss, step
+                best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+            curve.append(Evaluation(step, loss_sum / (step - first), dev_loss, lr[step - 1]))
+            report(step, dev_loss)
+    model.load_state_dict(best_weights)
+    return TrainResult(
+        model=model,
+        best_dev_loss=best_dev_loss,
+        best_step=best_step,
+        train_seconds=train_seconds,
+        evaluation_seconds=evaluation_seconds,
+        steps_per_second=config.steps / train_seconds,
+        parameters=count_parameters(model),
+    )
+
+
+def evaluation_steps(config: TrainConfig) -> list[int]:
+    """After how many steps the dev split is evaluated, in rising order; the last is `steps`."""
+    return [round(part * config.steps / config.evaluations) for part in range(1, config.evaluations + 1)]
+
+
+def minibatches(
+    corpus: Corpus, config: TrainConfig, steps: int, generator: torch.Generator, device: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Minibatches of examples drawn with replacement, many steps at a time.
+
+    Yields x (k, batch_size, block_size) int64 and y: (k, batch_size) int64, or for targets "distribution"
+    (k, batch_size, vocab_size) float32, what follows the context anywhere in train. Both have the same expected
+    gradient; the second has far less variance.
+    """
+    per_step = config.batch_size * (corpus.train.block_size + corpus.alphabet.vocab_size)
+    chunk = max(1, _CHUNK_NUMBERS // per_step)
+    for done in range(0, steps, chunk):
+        shape = (min(chunk, steps - done), config.batch_size)
+        index = torch.randint(len(corpus.train), shape, generator=generator)
+        if config.targets == "sampled":
+            y = corpus.train.y(index)
+        else:
+            contexts = corpus.train_contexts.index[index.flatten()].long()
+            y = corpus.train_contexts.targets(contexts).view(*shape, -1)
+        yield corpus.train.x(index).to(device), y.to(device)
+
+
+def generator_for(seed: int, purpose: str) -> torch.Generator:
+    """A random generator of its own for each purpose: another model size does not change the minibatches."""
+    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for what is inside: at these sizes a second one only costs; run two trials instead."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
