@@ -1,0 +1,1 @@
+"""The harness around the models: study, tracking, winner, comparison, command line."""

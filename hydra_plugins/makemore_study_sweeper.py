@@ -1,0 +1,22 @@
+"""Hydra accepts a sweeper only from this package, and imports it at each start: the study itself loads later."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class StudySweeper(Sweeper):
+    """Runs a multirun as an Optuna study."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.task_function: Callable[..., Any] = task_function
+        self.config = config
+
+    def sweep(self, arguments: list[str]) -> None:
+        from sweeps.study import run_study
+
+        run_study(self.hydra_context, self.task_function, self.config, arguments)

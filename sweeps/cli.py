@@ -1,0 +1,138 @@
+"""The console script: each command is a Hydra application over conf/. Heavy packages load late."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+HELP = """\
+makemore: hyperparameter sweeps for small character-level language models
+
+  makemore train [overrides]        one run, logged
+  makemore sweep [overrides]        a study (the same as makemore train --multirun)
+  makemore compare [overrides]      the runs of a study, best dev loss first
+  makemore sample [overrides]       new words from a study's winner, or from a run
+  makemore ui [overrides]           the MLflow UI on the configured records
+
+Overrides are Hydra's: makemore train model.block_size=5 schedule=one_cycle schedule.lr=0.01
+What a command takes, with its defaults: makemore COMMAND --help, or --cfg job
+Shell completion: eval "$(makemore -sc install=bash)"
+"""
+
+COMMANDS = ("train", "sweep", "compare", "sample", "ui")
+DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return DONE if arguments else WRONG_REQUEST
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"makemore-sweeps {version('makemore-sweeps')}")
+        return DONE
+    if arguments[0] in ("-sc", "--shell-completion"):
+        arguments = _completed_command(arguments)
+    command = arguments[0]
+    if command not in COMMANDS:
+        return _refuse(f"there is no command {command}; it must be {', '.join(COMMANDS[:-1])} or {COMMANDS[-1]}")
+    return _report_errors(lambda: _run_hydra(command, arguments[1:]))
+
+
+def _run_hydra(command: str, arguments: list[str]) -> None:
+    import hydra
+
+    from sweeps.config import conf_dir
+
+    if command == "sweep":
+        command, arguments = "train", ["--multirun", *arguments]
+    config_name = "config" if command == "train" else command
+    sys.argv = [sys.argv[0], *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and this module prints them
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_TASKS[command])()
+
+
+def _train(cfg: Any, *trial: Any) -> Any:
+    from sweeps.runs import run_training
+
+    outcome = run_training(cfg, *trial)
+    if not trial:
+        result = outcome.result
+        print(
+            f"dev loss {outcome.dev_loss:.4f} nats per character, best at step {result.best_step}; "
+            f"{result.parameters} weights, {result.train_seconds:.1f} s at {result.steps_per_second:.0f} steps/s; "
+            f"run {outcome.run_id}"
+        )
+    return outcome
+
+
+def _compare(cfg: Any) -> None:
+    from sweeps.compare import compare
+
+    print(compare(cfg))
+
+
+def _sample(cfg: Any) -> None:
+    from sweeps.sample import sample
+
+    print(sample(cfg))
+
+
+def _ui(cfg: Any) -> None:
+    from sweeps.ui import serve_ui
+
+    serve_ui(cfg)
+
+
+_TASKS: dict[str, Callable[..., Any]] = {"train": _train, "compare": _compare, "sample": _sample, "ui": _ui}
+
+
+def _report_errors(action: Callable[[], None]) -> int:
+    """Run; say what went wrong in one line, with the exit code that belongs to it."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from makemore.train import Diverged
+    from sweeps.config import one_line
+    from sweeps.errors import RequestError
+
+    try:
+        action()
+    except RequestError as error:
+        return _refuse(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refuse(one_line(error))
+    except KeyboardInterrupt:
+        print("makemore: interrupted; the same command goes on with a study", file=sys.stderr)
+        return INTERRUPTED
+    except Diverged as error:
+        print(f"makemore: {error}", file=sys.stderr)
+        return FAILED
+    except SystemExit as error:  # argparse has said what it wants
+        return error.code if isinstance(error.code, int) else FAILED
+    return DONE
+
+
+def _refuse(message: str) -> int:
+    print(f"makemore: {message}", file=sys.stderr)
+    return WRONG_REQUEST
+
+
+def _completed_command(arguments: list[str]) -> list[str]:
+    """Let Hydra complete the command that stands first on the line being typed."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if len(words) > 1 and words[1] in COMMANDS and (len(words) > 2 or line.endswith(" ")):
+        os.environ["COMP_LINE"] = line.replace(f" {words[1]}", "", 1)
+        return [words[1], *arguments]
+    if "query=bash" in arguments:
+        print(" ".join(COMMANDS))
+        sys.exit(DONE)
+    return ["train", *arguments]

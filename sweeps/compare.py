@@ -1,0 +1,108 @@
+"""Runs of a study as a table, and who won by how much."""
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from sweeps.errors import RequestError
+from sweeps.tracking import TrackingStore, open_tracking
+
+FORMATS = ("table", "csv", "json", "markdown")
+_FIGURES = ["best_dev_loss", "parameters", "train_seconds", "steps_per_second"]
+_IDENTITY = ["run_id", "config_hash", "weights_digest", "reason"]
+_CURVE = ["train_loss", "dev_loss", "lr", "best_step", "evaluation_seconds", "trial_number"]
+_TOP = 5
+
+
+def compare(cfg: DictConfig) -> str:
+    """What `makemore compare` prints.
+
+    Raises:
+        RequestError: an unknown format, or no such study.
+    """
+    if cfg.format not in FORMATS:
+        raise RequestError(f"format is {cfg.format}; it must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+    if cfg.top is not None and (type(cfg.top) is not int or cfg.top < 1):
+        raise RequestError(f"top is {cfg.top!r}; it must be an integer >= 1, or null for all")
+    store = open_tracking(cfg.tracking)
+    study, runs = find_study(store, cfg.study.name)
+    table = leaderboard(runs).head(cfg.top or len(runs))
+    if cfg.format == "csv":
+        return str(table.to_csv(index=False)).rstrip("\n")
+    if cfg.format == "json":
+        return str(table.to_json(orient="records", indent=2))
+    table = table.drop(columns=["config_hash", "weights_digest"])
+    if table["reason"].isna().all():
+        table = table.drop(columns="reason")
+    if cfg.format == "markdown":
+        return str(table.to_markdown(index=False))
+    return f"study {study}\n{_to_text(table)}"
+
+
+def find_study(store: TrackingStore, name: str | None) -> tuple[str, pd.DataFrame]:
+    """A study's name and its trials; without a name, the newest study's.
+
+    Raises:
+        RequestError: no such study, or one without trials.
+    """
+    study = name or store.newest_study()
+    if study is None:
+        raise RequestError(f"there is no study in {store.uri} yet; start one with makemore sweep")
+    runs = store.study_runs(study)
+    if runs.empty:
+        raise RequestError(f"study.name is {study}; {store.uri} has no trials of it: see makemore ui, or makemore sweep")
+    return study, runs
+
+
+def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
+    """Trials with the lowest dev loss first: figures, then the params that differ among them, then identities.
+
+    Trials that did not finish come last: their best figure is that of another amount of training.
+    """
+    runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *_FIGURES, *_IDENTITY])))
+    params = [key for key in runs.columns if key not in {"trial", "state", *_FIGURES, *_IDENTITY, *_CURVE}]
+    differing = [key for key in params if runs[key].nunique(dropna=False) > 1]
+    ordered = runs.assign(unfinished=runs["state"] != "COMPLETE").sort_values(["unfinished", "best_dev_loss", "trial"])
+    table = ordered[["trial", "state", *_FIGURES, *differing, *_IDENTITY]].reset_index(drop=True)
+    for key in differing:  # MLflow keeps params as text
+        numbers = pd.to_numeric(table[key], errors="coerce")
+        if numbers.notna().equals(table[key].notna()):
+            table[key] = numbers
+    return table
+
+
+def find_winner(runs: pd.DataFrame) -> "pd.Series[object] | None":
+    """The complete trial of the lowest dev loss; of equal ones, the first. None if no trial is complete."""
+    complete = runs[runs["state"] == "COMPLETE"]
+    return None if complete.empty else leaderboard(complete).iloc[0]
+
+
+def summary(study: str, runs: pd.DataFrame, searched: list[str]) -> str:
+    """The end of a sweep: the best five, what won by how much, what to type next."""
+    counts = ", ".join(f"{count} {state.lower()}" for state, count in runs["state"].value_counts().items())
+    complete = leaderboard(runs[runs["state"] == "COMPLETE"].assign(**{key: runs[key] for key in searched if key in runs}))
+    best = complete.iloc[0]
+    columns = ["trial", *_FIGURES[:3], *(key for key in searched if key in complete)]
+    lead = f"{complete['best_dev_loss'].iloc[1] - best.best_dev_loss:.4f} below the next" if len(complete) > 1 else ""
+    return "\n".join(
+        [
+            f"\nstudy {study}: {counts}; the best {min(_TOP, len(complete))} by dev loss (nats per character):\n",
+            _to_text(complete[columns].head(_TOP)),
+            "",
+            f"winner: trial {best.trial}, dev loss {best.best_dev_loss:.4f}{', ' + lead if lead else ''}",
+            f"        run {best.run_id}, config {best.config_hash}, weights {str(best.weights_digest)[:12]}",
+            "",
+            "next:   " + f"makemore compare study.name={study}",
+            f"        makemore sample study.name={study} n=20",
+            "        makemore ui",
+        ]
+    )
+
+
+def _to_text(table: pd.DataFrame) -> str:
+    formats = {"best_dev_loss": "{:.4f}", "parameters": "{:.0f}", "train_seconds": "{:.2f}", "steps_per_second": "{:.0f}"}
+    shown = table.rename(columns={"best_dev_loss": "dev_loss", "train_seconds": "seconds"})
+    renamed = dict(zip(table.columns, shown.columns, strict=True))
+    for key, pattern in formats.items():
+        if key in table:
+            shown[renamed[key]] = [pattern.format(value) if pd.notna(value) else "-" for value in table[key]]
+    return str(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}", na_rep="-"))

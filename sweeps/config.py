@@ -1,0 +1,176 @@
+"""The door where Hydra's configuration ends: a composed config becomes frozen dataclasses, checked, once."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from makemore.data import SPLIT_RULES
+from makemore.limits import LimitError, check
+from makemore.model import MLPConfig
+from makemore.optimizer import OPTIMIZERS, Optimizer
+from makemore.schedule import SCHEDULES, Schedule
+from makemore.train import TrainConfig
+from sweeps.errors import RequestError
+
+MODELS = {"mlp": MLPConfig}
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which list of words, and how it is split."""
+
+    name: str
+    path: str | None
+    split: str
+    split_seed: int
+    boundary: str
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLIT_RULES:
+            raise LimitError("split", self.split, " or ".join(SPLIT_RULES))
+        if len(self.boundary) != 1 or self.boundary.isspace():
+            raise LimitError("boundary", repr(self.boundary), "one character, not a space")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's weights."""
+
+    data: DataConfig
+    model: MLPConfig
+    optimizer: Optimizer
+    schedule: Schedule
+    train: TrainConfig
+    seed: int
+    device: str
+
+    def params(self) -> dict[str, Any]:
+        """Flat dotted keys, spelled as on the command line: {"model": "mlp", "model.block_size": 3, ...}."""
+        params: dict[str, Any] = {}
+        for group, value in (
+            ("data", self.data),
+            ("model", self.model),
+            ("optimizer", self.optimizer),
+            ("schedule", self.schedule),
+            ("train", self.train),
+        ):
+            for table in (MODELS, OPTIMIZERS, SCHEDULES):
+                params |= {group: name for name, kind in table.items() if kind is type(value)}
+            params |= {f"{group}.{key}": item for key, item in dataclasses.asdict(value).items()}
+        params["data"] = params.pop("data.name")
+        return params | {"seed": self.seed, "device": self.device}
+
+    def digest(self, without: tuple[str, ...] = ()) -> str:
+        """Identity of the run: a hash of its resolved params, paths left out (12 hex digits)."""
+        kept = {key: value for key, value in self.params().items() if key not in ("data.path", *without)}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_run_config(cfg: DictConfig) -> RunConfig:
+    """The checked run of a composed config.
+
+    Raises:
+        RequestError: an unknown key, a wrong type or a value outside its range.
+    """
+    tree: dict[str, Any] = {}
+    try:
+        for group in ("data", "model", "optimizer", "schedule", "train"):
+            tree[group] = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise RequestError(f"{error.full_key} is not given; {error.full_key}=... is needed here") from None
+    except OmegaConfBaseException as error:
+        raise RequestError(one_line(error)) from None
+    run = RunConfig(
+        data=_build(DataConfig, "data", tree["data"]),
+        model=_build_named(MODELS, "model", tree["model"]),
+        optimizer=_build_named(OPTIMIZERS, "optimizer", tree["optimizer"]),
+        schedule=_build_named(SCHEDULES, "schedule", tree["schedule"]),
+        train=_build(TrainConfig, "train", tree["train"]),
+        seed=_convert(int, "seed", cfg.seed),
+        device=_convert(str, "device", cfg.device),
+    )
+    with _named(""):
+        check("seed", run.seed, low=0, high=2**63 - 1)
+    if run.device not in DEVICES:
+        raise RequestError(f"device is {run.device}; it must be {' or '.join(DEVICES)}")
+    if run.device == "cuda" and not _has_cuda():
+        raise RequestError("device is cuda, but torch finds no CUDA device here; leave out device=cuda")
+    return run
+
+
+@functools.cache
+def _has_cuda() -> bool:
+    return torch.cuda.is_available()
+
+
+def _build_named(table: dict[str, Any], group: str, tree: dict[str, Any]) -> Any:
+    tree = dict(tree)
+    name = tree.pop("name", None)
+    if name not in table:
+        raise RequestError(f"{group}.name is {name}; it must be {' or '.join(table)}: choose with {group}=...")
+    return _build(table[name], group, tree, name)
+
+
+def _build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
+    """A dataclass from a config node of the same keys."""
+    types = get_type_hints(kind)
+    place = f"{group}={name}" if name else group
+    for key in tree:
+        if key not in types:
+            raise RequestError(f"{group}.{key} is not a key of {place}; it has {', '.join(types)}")
+    for key in types:
+        if key not in tree:
+            raise RequestError(f"{group}.{key} is missing; {place} has {', '.join(types)}")
+    values = {key: _convert(types[key], f"{group}.{key}", tree[key]) for key in types}
+    with _named(group, f" (conf/{group}/{name}.yaml has the default)" if name else ""):
+        return kind(**values)
+
+
+def _convert(kind: Any, key: str, value: Any) -> Any:
+    """`value` as an int, float, str or their optional forms; no silent conversion but int to float."""
+    kinds = get_args(kind) or (kind,)
+    if value is None and type(None) in kinds:
+        return None
+    for one in kinds:
+        if type(value) is one or (one is float and type(value) is int):
+            return one(value)
+    names = {int: "an integer", float: "a number", str: "text", type(None): "null"}
+    raise RequestError(f"{key} is {value!r}; it must be {' or '.join(names[one] for one in kinds)}")
+
+
+class _named:
+    """Turns a LimitError inside into a RequestError that gives the key its group."""
+
+    def __init__(self, group: str, where: str = "") -> None:
+        self.prefix, self.where = f"{group}." if group else "", where
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, LimitError):
+            raise RequestError(f"{self.prefix}{error}{self.where}") from None
+
+
+def one_line(error: BaseException) -> str:
+    """What Hydra or OmegaConf say over several lines, and of its cause, in one."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    if error.__cause__ is not None:
+        lines += [line.strip() for line in str(error.__cause__).splitlines()]
+    noise = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
+    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(noise)))
+
+
+def conf_dir() -> Path:
+    """The config tree: beside the packages in a checkout, inside this one in a wheel."""
+    inside = Path(__file__).with_name("conf")
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"

@@ -1,0 +1,149 @@
+"""One tracked training run: from a composed config to a dev loss, with everything worth keeping in MLflow."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from makemore.sample import sample_words
+from makemore.train import Evaluation, TrainResult, generator_for, train
+from sweeps.config import RunConfig, read_run_config
+from sweeps.sources import Source, load_corpus, load_source
+from sweeps.tracking import TrackedRun, open_tracking
+from sweeps.weights import save_weights
+
+_SAMPLES = 20
+TRIAL_STATES = {"FINISHED": "COMPLETE", "KILLED": "PRUNED", "FAILED": "FAIL"}
+
+
+@dataclass(frozen=True)
+class TrialOf:
+    """Which trial of which study a run is."""
+
+    study: str
+    number: int
+    parent_id: str
+    searched: tuple[str, ...]  # the keys that vary, for the run's name
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a finished run leaves for its study."""
+
+    dev_loss: float
+    run_id: str
+    config_hash: str
+    weights_digest: str
+    result: TrainResult
+
+
+def run_training(
+    cfg: DictConfig,
+    trial: TrialOf | None = None,
+    report: Callable[[int, float], None] = lambda step, dev_loss: None,
+) -> RunOutcome:
+    """Train what `cfg` says and record it as one MLflow run.
+
+    Raises:
+        RequestError: the config asks for what cannot be; nothing is recorded.
+        Diverged, Exception: training failed; the run is recorded as FAILED with the reason.
+    """
+    config = read_run_config(cfg)
+    source = load_source(config.data)
+    corpus = load_corpus(config.data, config.model.block_size)
+    params = config.params()
+    tags = {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
+    parent_id = None
+    if trial is not None:
+        params["trial_number"] = trial.number
+        tags |= {"study": trial.study, "trial_number": str(trial.number)}
+        parent_id = trial.parent_id
+    name = run_name(params, trial)
+    run = open_tracking(cfg.tracking).start_run(name, "trial" if trial else "train", params, tags, source, parent_id)
+    curve: list[Evaluation] = []
+    sent = 0
+
+    def track(step: int, dev_loss: float) -> None:
+        nonlocal sent
+        for point in curve[sent:]:
+            losses = {"train_loss": point.train_loss, "dev_loss": point.dev_loss, "lr": point.lr}
+            run.log_metrics(losses, point.step)
+        sent = len(curve)
+        report(step, dev_loss)
+
+    try:
+        result = train(
+            corpus,
+            config.model,
+            config.optimizer,
+            config.schedule,
+            config.train,
+            config.seed,
+            config.device,
+            track,
+            curve,
+        )
+        weights_digest = _keep(run, cfg, config, source, result, curve)
+    except BaseException as error:
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
+        run.end("KILLED" if interrupted else "FAILED", {"reason": reason[:500], **_state(trial, "FAIL")})
+        raise
+    run.end("FINISHED", {"weights_digest": weights_digest, **_state(trial, "COMPLETE")})
+    return RunOutcome(result.best_dev_loss, run.run_id, tags["config_hash"], weights_digest, result)
+
+
+def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
+    """A name that tells runs apart: what varies in the study, or the shape of a single run's model."""
+    keys = trial.searched if trial else ("model.block_size", "model.embedding_size", "model.hidden_neurons", "seed")
+    values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
+    words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
+    return " ".join([f"#{trial.number:03d}" if trial else str(params["model"]), *words])
+
+
+def _state(trial: TrialOf | None, state: str) -> dict[str, str]:
+    return {"trial_state": state} if trial else {}
+
+
+def _keep(
+    run: TrackedRun, cfg: DictConfig, config: RunConfig, source: Source, result: TrainResult, curve: list[Evaluation]
+) -> str:
+    """Log a finished run's figures and files; returns the digest of its weights."""
+    run.log_metrics(
+        {
+            "best_dev_loss": result.best_dev_loss,
+            "best_step": result.best_step,
+            "train_seconds": result.train_seconds,
+            "evaluation_seconds": result.evaluation_seconds,
+            "steps_per_second": result.steps_per_second,
+            "parameters": result.parameters,
+        },
+        step=config.train.steps,
+    )
+    with tempfile.TemporaryDirectory(prefix="makemore-") as name:
+        folder = Path(name)
+        resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+        resolved.data.path = config.data.path and str(source.path)  # means the same from another folder
+        OmegaConf.save(resolved, folder / "config.yaml")
+        weights_digest = save_weights(folder / "weights.safetensors", result.model, source.alphabet)
+        generator = generator_for(config.seed, "samples")
+        words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
+        (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+        _draw_curve(curve, folder / "loss_curve.png")
+        run.log_artifacts(folder)
+    return weights_digest
+
+
+def _draw_curve(curve: list[Evaluation], path: Path) -> None:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    steps = [point.step for point in curve]
+    axes.plot(steps, [point.train_loss for point in curve], marker=".", label="train (minibatches)")
+    axes.plot(steps, [point.dev_loss for point in curve], marker=".", label="dev")
+    axes.set(xlabel="step", ylabel="loss, nats per character")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=80)

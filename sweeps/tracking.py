@@ -1,0 +1,230 @@
+"""The records of runs in MLflow; the only module that imports it."""
+
+import functools
+import importlib.metadata
+import logging
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from sweeps.errors import RequestError
+from sweeps.records import make_folder, resolve_url
+from sweeps.sources import Source
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: a sweep talks to nobody but its stores
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+import mlflow.artifacts  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.tracking import MlflowClient  # noqa: E402
+
+_FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
+_SEARCH_PAGE = 1000
+_DIGEST_LENGTH = 32  # MLflow takes at most 36 characters
+
+
+@dataclass
+class TrackedRun:
+    """One MLflow run, by id: the fluent global run leaks when a trial raises."""
+
+    client: MlflowClient
+    run_id: str
+    _waiting: list[Metric] = field(default_factory=list)
+    _flushed: float = field(default_factory=time.monotonic)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Keep metrics, and send what is kept every few seconds: a call costs as much as a hundred metrics."""
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._flush({})
+
+    def log_artifacts(self, folder: Path) -> None:
+        """Store the files of a folder with the run."""
+        self.client.log_artifacts(self.run_id, str(folder))
+
+    def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
+        """Send what is left and close the run as FINISHED, FAILED or KILLED."""
+        self._flush(tags or {})
+        self.client.set_terminated(self.run_id, status)
+
+    def _flush(self, tags: Mapping[str, str]) -> None:
+        batch, self._waiting = self._waiting, []
+        for start in range(0, max(len(batch), 1), _SEARCH_PAGE):  # a call takes at most a thousand metrics
+            run_tags = [RunTag(key, value) for key, value in tags.items()] if start == 0 else []
+            self.client.log_batch(self.run_id, metrics=batch[start : start + _SEARCH_PAGE], tags=run_tags)
+        self._flushed = time.monotonic()
+
+
+@dataclass(frozen=True)
+class TrackingStore:
+    """An MLflow tracking store and the experiment that our runs are in."""
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+
+    def start_run(
+        self,
+        name: str,
+        kind: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        source: Source | None = None,
+        parent_id: str | None = None,
+    ) -> TrackedRun:
+        """A new run, RUNNING, of kind "train", "trial" or "study", with its params and the digests of its data."""
+        all_tags = {"kind": kind, **version_tags(), **tags}
+        if parent_id:
+            all_tags["mlflow.parentRunId"] = parent_id
+        run_id = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info.run_id
+        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        if source is not None:
+            self.client.log_inputs(run_id, [_dataset_input(source, part) for part in ("train", "dev")])
+        return TrackedRun(self.client, run_id)
+
+    def open_study_run(self, study: str, tags: Mapping[str, str], source: Source) -> TrackedRun:
+        """The parent run of a study: the one it has, RUNNING again, or a new one."""
+        run_id = self.find_study_run(study)
+        if run_id is None:
+            return self.start_run(study, "study", {}, {"study": study, **tags}, source)
+        self.client.update_run(run_id, "RUNNING")
+        return TrackedRun(self.client, run_id)
+
+    def find_study_run(self, study: str) -> str | None:
+        """Id of a study's parent run."""
+        found = self._search(f"tags.kind = 'study' and tags.study = {_quote(study)}", limit=1)
+        return found[0].info.run_id if found else None
+
+    def newest_study(self) -> str | None:
+        """Name of the study that was started last."""
+        found = self._search("tags.kind = 'study'", limit=1)
+        return found[0].data.tags["study"] if found else None
+
+    def study_runs(self, study: str) -> pd.DataFrame:
+        """The trials of a study, one a row: run_id, trial_number, trial_state, metrics and params as columns."""
+        rows = []
+        for run in self._search(f"tags.kind = 'trial' and tags.study = {_quote(study)}"):
+            tags = run.data.tags
+            rows.append(
+                {
+                    "trial": int(tags["trial_number"]),
+                    "state": tags.get("trial_state", "RUNNING"),
+                    **run.data.metrics,
+                    **run.data.params,
+                    "run_id": run.info.run_id,
+                    "config_hash": tags.get("config_hash"),
+                    "weights_digest": tags.get("weights_digest"),
+                    "reason": tags.get("reason"),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """Tags of a run.
+
+        Raises:
+            RequestError: no such run.
+        """
+        try:
+            return dict(self.client.get_run(run_id).data.tags)
+        except MlflowException:
+            raise RequestError(f"run is {run_id}; {self.uri} has no such run: see makemore ui") from None
+
+    def fetch_artifact(self, run_id: str, name: str) -> Path:
+        """A run's file, as a local path.
+
+        Raises:
+            RequestError: the run has no such file.
+        """
+        try:
+            return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=self.uri))
+        except (MlflowException, OSError):
+            raise RequestError(f"run {run_id} has no {name}; only a finished run has one") from None
+
+    def _search(self, filter_string: str, limit: int | None = None) -> list[Any]:
+        """Runs, newest first."""
+        runs: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], filter_string, ViewType.ACTIVE_ONLY, limit or _SEARCH_PAGE, page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token or (limit and len(runs) >= limit):
+                return runs
+
+
+def open_tracking(cfg: DictConfig) -> TrackingStore:
+    """The store of a `tracking` config node; database, schema and experiment are created at first use.
+
+    Raises:
+        RequestError: the store cannot be reached.
+    """
+    uri = resolve_url("tracking.uri", cfg.uri)
+    return _open(uri, cfg.experiment, _artifact_root(uri, cfg.artifacts))
+
+
+def _artifact_root(uri: str, artifacts: str | None) -> str | None:
+    if uri.startswith("http") or not artifacts:
+        return None
+    return artifacts if "://" in artifacts else Path(artifacts).expanduser().absolute().as_uri()
+
+
+@functools.cache
+def _open(uri: str, experiment: str, artifact_root: str | None) -> TrackingStore:
+    make_folder(uri)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is not None:
+            return TrackingStore(client, uri, found.experiment_id)
+        return TrackingStore(client, uri, client.create_experiment(experiment, artifact_location=artifact_root))
+    except MlflowException as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise RequestError(f"tracking.uri is {uri}; it cannot be used as an MLflow store ({first_line})") from None
+
+
+@functools.cache
+def version_tags() -> dict[str, str]:
+    """Versions of what a result may depend on, and the git commit of a checkout."""
+    packages = ("makemore-sweeps", "torch", "hydra-core", "optuna", "mlflow")
+    tags = {f"version.{package}": importlib.metadata.version(package) for package in packages}
+    tags["version.python"] = platform.python_version()
+    with suppress(OSError, subprocess.CalledProcessError):
+        here = Path(__file__)
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)  # an installed copy may lie in another repository
+        tags["mlflow.source.git.commit"] = _git(here.parent, "rev-parse", "HEAD")
+    return tags
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _dataset_input(source: Source, part: str) -> DatasetInput:
+    digest = source.split.fingerprint(part)
+    words = {"train": source.split.train, "dev": source.split.dev}[part]
+    profile = f'{{"words": {len(words)}, "sha256": "{digest}"}}'
+    name = f"{source.name}-{source.split.rule}-{part}"
+    dataset = Dataset(name, digest[:_DIGEST_LENGTH], "local", f'{{"uri": "{source.path.name}"}}', profile=profile)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", part)])
+
+
+def _quote(value: str) -> str:
+    """As a string of MLflow's filter language, which has no escapes: study names are checked to need none."""
+    return f"'{value}'"
+

@@ -1,0 +1,53 @@
+"""Weights on disk: safetensors, which runs no code when loaded, with what is needed to use them beside."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from makemore.data import Alphabet
+from makemore.model import MLP
+from sweeps.config import MODELS
+from sweeps.errors import RequestError
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model read back, and the alphabet of its tokens."""
+
+    model: MLP
+    alphabet: Alphabet
+
+
+def save_weights(path: Path, model: MLP, alphabet: Alphabet) -> str:
+    """Write a model's weights; returns the file's SHA-256 in hex."""
+    name = next(name for name, kind in MODELS.items() if kind is type(model.config))
+    metadata = {
+        "model": json.dumps({"name": name, **dataclasses.asdict(model.config)}),
+        "alphabet": json.dumps(dataclasses.asdict(alphabet)),
+    }
+    save_file({name: weight.cpu() for name, weight in model.state_dict().items()}, path, metadata)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def load_weights(path: Path) -> SavedModel:
+    """Read weights that `save_weights` wrote.
+
+    Raises:
+        RequestError: not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            alphabet = Alphabet(**json.loads(metadata["alphabet"]))
+            config = json.loads(metadata["model"])
+            model = MLP(MODELS[config.pop("name")](**config), alphabet.vocab_size, torch.Generator())
+            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+    except Exception as error:
+        raise RequestError(f"{path} is not a weights file of this project ({error})") from None
+    return SavedModel(model, alphabet)
