@@ -12,11 +12,11 @@ class StudySweeper(Sweeper):
     """Runs a multirun as an Optuna study."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
-        self.task_function: Callable[..., Any] = task_function
-        self.config = config
+        """Hydra's hook before `sweep`."""
+        self._study: tuple[HydraContext, Callable[..., Any], DictConfig] = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> None:
+        """Run the study that the overrides `arguments` ask for."""
         from sweeps.study import run_study
 
-        run_study(self.hydra_context, self.task_function, self.config, arguments)
+        run_study(*self._study, arguments)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from makemore.model import MLP
-from makemore.optimizer import Optimizer, SGD
+from makemore.optimizer import SGD, Optimizer
 
 
 class AutogradStep:

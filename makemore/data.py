@@ -66,14 +66,17 @@ class Alphabet:
 
     @property
     def itos(self) -> str:
+        """Token to character."""
         return self.boundary + self.characters
 
     @property
     def stoi(self) -> dict[str, int]:
+        """Character to token."""
         return {character: token for token, character in enumerate(self.itos)}
 
     @property
     def vocab_size(self) -> int:
+        """Characters and the boundary."""
         return 1 + len(self.characters)
 
 

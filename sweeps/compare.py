@@ -1,5 +1,7 @@
 """Runs of a study as a table, and who won by how much."""
 
+from typing import Any
+
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -49,7 +51,9 @@ def find_study(store: TrackingStore, name: str | None) -> tuple[str, pd.DataFram
         raise RequestError(f"there is no study in {store.uri} yet; start one with makemore sweep")
     runs = store.study_runs(study)
     if runs.empty:
-        raise RequestError(f"study.name is {study}; {store.uri} has no trials of it: see makemore ui, or makemore sweep")
+        raise RequestError(
+            f"study.name is {study}; {store.uri} has no trials of it: see makemore ui, or makemore sweep"
+        )
     return study, runs
 
 
@@ -70,7 +74,7 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def find_winner(runs: pd.DataFrame) -> "pd.Series[object] | None":
+def find_winner(runs: pd.DataFrame) -> "pd.Series[Any] | None":
     """The complete trial of the lowest dev loss; of equal ones, the first. None if no trial is complete."""
     complete = runs[runs["state"] == "COMPLETE"]
     return None if complete.empty else leaderboard(complete).iloc[0]
@@ -78,8 +82,10 @@ def find_winner(runs: pd.DataFrame) -> "pd.Series[object] | None":
 
 def summary(study: str, runs: pd.DataFrame, searched: list[str]) -> str:
     """The end of a sweep: the best five, what won by how much, what to type next."""
-    counts = ", ".join(f"{count} {state.lower()}" for state, count in runs["state"].value_counts().items())
-    complete = leaderboard(runs[runs["state"] == "COMPLETE"].assign(**{key: runs[key] for key in searched if key in runs}))
+    counts = ", ".join(f"{count} {str(state).lower()}" for state, count in runs["state"].value_counts().items())
+    complete = leaderboard(
+        runs[runs["state"] == "COMPLETE"].assign(**{key: runs[key] for key in searched if key in runs})
+    )
     best = complete.iloc[0]
     columns = ["trial", *_FIGURES[:3], *(key for key in searched if key in complete)]
     lead = f"{complete['best_dev_loss'].iloc[1] - best.best_dev_loss:.4f} below the next" if len(complete) > 1 else ""
@@ -99,7 +105,12 @@ def summary(study: str, runs: pd.DataFrame, searched: list[str]) -> str:
 
 
 def _to_text(table: pd.DataFrame) -> str:
-    formats = {"best_dev_loss": "{:.4f}", "parameters": "{:.0f}", "train_seconds": "{:.2f}", "steps_per_second": "{:.0f}"}
+    formats = {
+        "best_dev_loss": "{:.4f}",
+        "parameters": "{:.0f}",
+        "train_seconds": "{:.2f}",
+        "steps_per_second": "{:.0f}",
+    }
     shown = table.rename(columns={"best_dev_loss": "dev_loss", "train_seconds": "seconds"})
     renamed = dict(zip(table.columns, shown.columns, strict=True))
     for key, pattern in formats.items():

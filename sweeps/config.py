@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -56,17 +58,16 @@ class RunConfig:
     def params(self) -> dict[str, Any]:
         """Flat dotted keys, spelled as on the command line: {"model": "mlp", "model.block_size": 3, ...}."""
         params: dict[str, Any] = {}
-        for group, value in (
-            ("data", self.data),
-            ("model", self.model),
-            ("optimizer", self.optimizer),
-            ("schedule", self.schedule),
-            ("train", self.train),
+        for group, name in (
+            ("data", self.data.name),
+            ("model", name_of(MODELS, self.model)),
+            ("optimizer", name_of(OPTIMIZERS, self.optimizer)),
+            ("schedule", name_of(SCHEDULES, self.schedule)),
+            ("train", None),
         ):
-            for table in (MODELS, OPTIMIZERS, SCHEDULES):
-                params |= {group: name for name, kind in table.items() if kind is type(value)}
-            params |= {f"{group}.{key}": item for key, item in dataclasses.asdict(value).items()}
-        params["data"] = params.pop("data.name")
+            fields = dataclasses.asdict(getattr(self, group))
+            params |= {group: name} if name else {}
+            params |= {f"{group}.{key}": value for key, value in fields.items() if key != "name"}
         return params | {"seed": self.seed, "device": self.device}
 
     def digest(self, without: tuple[str, ...] = ()) -> str:
@@ -105,6 +106,11 @@ def read_run_config(cfg: DictConfig) -> RunConfig:
     if run.device == "cuda" and not _has_cuda():
         raise RequestError("device is cuda, but torch finds no CUDA device here; leave out device=cuda")
     return run
+
+
+def name_of(table: Mapping[str, type], value: object) -> str:
+    """The name under which a table of kinds has the kind of `value`."""
+    return next(name for name, kind in table.items() if kind is type(value))
 
 
 @functools.cache
@@ -147,18 +153,14 @@ def _convert(kind: Any, key: str, value: Any) -> Any:
     raise RequestError(f"{key} is {value!r}; it must be {' or '.join(names[one] for one in kinds)}")
 
 
-class _named:
+@contextmanager
+def _named(group: str, where: str = "") -> Iterator[None]:
     """Turns a LimitError inside into a RequestError that gives the key its group."""
-
-    def __init__(self, group: str, where: str = "") -> None:
-        self.prefix, self.where = f"{group}." if group else "", where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, LimitError):
-            raise RequestError(f"{self.prefix}{error}{self.where}") from None
+    try:
+        yield
+    except LimitError as error:
+        prefix = f"{group}." if group else ""
+        raise RequestError(f"{prefix}{error}{where}") from None
 
 
 def one_line(error: BaseException) -> str:

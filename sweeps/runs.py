@@ -16,7 +16,6 @@ from sweeps.tracking import TrackedRun, open_tracking
 from sweeps.weights import save_weights
 
 _SAMPLES = 20
-TRIAL_STATES = {"FINISHED": "COMPLETE", "KILLED": "PRUNED", "FAILED": "FAIL"}
 
 
 @dataclass(frozen=True)
@@ -138,8 +137,8 @@ def _keep(
 
 
 def _draw_curve(curve: list[Evaluation], path: Path) -> None:
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(6, 4))
+    axes = figure.add_axes((0.12, 0.12, 0.85, 0.85))  # a layout engine would take as long as the drawing
     steps = [point.step for point in curve]
     axes.plot(steps, [point.train_loss for point in curve], marker=".", label="train (minibatches)")
     axes.plot(steps, [point.dev_loss for point in curve], marker=".", label="dev")

@@ -69,7 +69,9 @@ def fetch_names() -> Path:
             raise RequestError(f"MAKEMORE_DATA_DIR is {folder}; it must be a folder with names.txt in it")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != NAMES_SHA256:
-            raise RequestError(f"{path} has SHA-256 {digest}; the lectures' names.txt has {NAMES_SHA256}: fetch it again")
+            raise RequestError(
+                f"{path} has SHA-256 {digest}; the lectures' names.txt has {NAMES_SHA256}: fetch it again"
+            )
         return path
     import pooch
 

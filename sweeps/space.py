@@ -47,16 +47,20 @@ def to_distribution(override: Override) -> BaseDistribution:
     value, name = override.value(), override.input_line
     try:
         if isinstance(value, ChoiceSweep):
-            return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))
+            return CategoricalDistribution(_choices(override))
         if isinstance(value, RangeSweep):
             if value.shuffle:
-                return CategoricalDistribution(list(override.sweep_iterator(transformer=Transformer.encode)))
+                return CategoricalDistribution(_choices(override))
             return _range(value)
         if isinstance(value, IntervalSweep):
             return _interval(value)
     except ValueError as error:
         raise RequestError(f"{name} is not a search space: {error}") from None
     raise RequestError(f"{name} cannot be searched; use choice(...), range(...) or interval(...)")
+
+
+def _choices(override: Override) -> list[Any]:
+    return list(override.sweep_iterator(transformer=Transformer.encode))
 
 
 def _range(words: RangeSweep) -> BaseDistribution:
@@ -103,7 +107,8 @@ def corner_overrides(space: Space) -> list[list[str]]:
     }
     corners = max((len(values) for values in ends.values()), default=0)
     return [
-        [format_override(key, values[corner % len(values)]) for key, values in ends.items()] for corner in range(corners)
+        [format_override(key, values[corner % len(values)]) for key, values in ends.items()]
+        for corner in range(corners)
     ]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,6 +31,9 @@ from sweeps.runs import RunOutcome, TrialOf
 from sweeps.sources import load_corpus, load_source
 from sweeps.space import Space, corner_overrides, format_override, grid_of, read_space
 from sweeps.tracking import open_tracking
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of features that conf/sampler chooses knowingly
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -55,12 +60,12 @@ def run_study(
     if not space:
         raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
     identity = _check_jobs(hydra_context, cfg, space, fixed)
-    make_sampler = _sampler_factory(cfg, space)
+    sampler = _PerTrialSeed(_sampler_factory(cfg, space), settings.seed)
     store = open_tracking(cfg.tracking)
-    study = _open_study(settings, identity, _PerTrialSeed(make_sampler, settings.seed))
+    study = _open_study(settings, identity, sampler)
     parent = store.open_study_run(settings.name, {"space": str(cfg.space.name)}, load_source(identity.data))
     try:
-        _run_trials(hydra_context, task_function, cfg, settings, study, space, fixed, parent.run_id)
+        _run_trials(hydra_context, task_function, cfg, settings, study, sampler, space, fixed, parent.run_id)
     except BaseException as error:
         parent.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
@@ -75,6 +80,7 @@ def _run_trials(
     cfg: DictConfig,
     settings: "_Settings",
     study: optuna.Study,
+    sampler: "_PerTrialSeed",
     space: Space,
     fixed: list[str],
     parent_id: str,
@@ -97,7 +103,7 @@ def _run_trials(
     failures = 0
     with tqdm(total=settings.n_trials, initial=finished, unit="trial", desc=settings.name, file=sys.stderr) as progress:
         progress.set_postfix_str(_best(study))
-        while finished < settings.n_trials and failures < to_run:
+        while finished < settings.n_trials and failures < to_run and not sampler.is_exhausted(study):
             trial = study.ask(space)
             of = TrialOf(settings.name, trial.number, parent_id, tuple(space))
             overrides = [format_override(key, value) for key, value in trial.params.items()]
@@ -117,7 +123,9 @@ def _run_trials(
             progress.set_postfix_str(_best(study))
     if not any(old.state == TrialState.COMPLETE for old in study.get_trials(deepcopy=False)):
         raise AllTrialsFailed(f"all {failures} trials of study {settings.name} failed; the reasons stand above")
-    if finished < settings.n_trials:
+    if finished < settings.n_trials and sampler.is_exhausted(study):
+        print(f"makemore: every point of the grid was tried: {finished} trials", file=sys.stderr)
+    elif finished < settings.n_trials:
         print(f"makemore: stopped at {finished} of {settings.n_trials} trials: {failures} failed", file=sys.stderr)
 
 
@@ -227,7 +235,6 @@ def _flatten(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _open_study(settings: _Settings, identity: _Identity, sampler: BaseSampler) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     make_folder(settings.storage)
     try:
         study = optuna.create_study(
@@ -290,4 +297,9 @@ class _PerTrialSeed(BaseSampler):
         return self._sampler.sample_independent(study, trial, name, distribution)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        self._sampler.after_trial(study, trial, state, values)
+        if not isinstance(self._sampler, GridSampler):  # that one would stop an `optimize` which is not running
+            self._sampler.after_trial(study, trial, state, values)
+
+    def is_exhausted(self, study: optuna.Study) -> bool:
+        """Whether a grid has no point left to try."""
+        return isinstance(self._sampler, GridSampler) and self._sampler.is_exhausted(study)

@@ -227,4 +227,3 @@ def _dataset_input(source: Source, part: str) -> DatasetInput:
 def _quote(value: str) -> str:
     """As a string of MLflow's filter language, which has no escapes: study names are checked to need none."""
     return f"'{value}'"
-

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from makemore.data import Alphabet
 from makemore.model import MLP
-from sweeps.config import MODELS
+from sweeps.config import MODELS, name_of
 from sweeps.errors import RequestError
 
 
@@ -26,9 +26,8 @@ class SavedModel:
 
 def save_weights(path: Path, model: MLP, alphabet: Alphabet) -> str:
     """Write a model's weights; returns the file's SHA-256 in hex."""
-    name = next(name for name, kind in MODELS.items() if kind is type(model.config))
     metadata = {
-        "model": json.dumps({"name": name, **dataclasses.asdict(model.config)}),
+        "model": json.dumps({"name": name_of(MODELS, model.config), **dataclasses.asdict(model.config)}),
         "alphabet": json.dumps(dataclasses.asdict(alphabet)),
     }
     save_file({name: weight.cpu() for name, weight in model.state_dict().items()}, path, metadata)

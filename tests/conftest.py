@@ -1,0 +1,65 @@
+"""Fixtures: an empty folder to run commands in, and the lectures' file where there is one."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Makemore = Callable[..., Answer]
+
+
+@pytest.fixture(scope="session")
+def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its schema and nothing else: making one takes seconds."""
+    import sweeps.tracking
+
+    path = tmp_path_factory.mktemp("records") / "mlflow.db"
+    sweeps.tracking.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def workdir(tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, empty but for a new MLflow database."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_records, tmp_path / "mlruns" / "mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def makemore(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Makemore:
+    """The command line, run in this process: makemore("train", "train.steps=10")."""
+    from sweeps.cli import run
+
+    def call(*arguments: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["makemore"])
+        capsys.readouterr()
+        code = run(list(arguments))
+        out, err = capsys.readouterr()
+        return Answer(code, out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def names_file() -> Path:
+    """The lectures' names.txt, which is not ours to ship."""
+    folder = os.environ.get("MAKEMORE_DATA_DIR")
+    if not folder or not (Path(folder) / "names.txt").is_file():
+        pytest.skip("the lectures' names.txt is not here; MAKEMORE_DATA_DIR names a folder that has it")
+    return Path(folder) / "names.txt"

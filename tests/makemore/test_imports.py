@@ -1,0 +1,41 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = Path(__file__).parents[2]
+
+
+def test_the_language_models_load_no_hydra_optuna_or_mlflow() -> None:
+    modules = [f"makemore.{path.stem}" for path in (PACKAGES / "makemore").glob("*.py") if path.stem != "__init__"]
+    code = f"import sys, {', '.join(modules)}; print(*sorted(name.split('.')[0] for name in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" in loaded
+    assert not {"hydra", "omegaconf", "optuna", "mlflow", "pandas", "sweeps"} & set(loaded)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names of what a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
+
+
+def sources() -> list[Path]:
+    return [path for package in ("makemore", "sweeps", "hydra_plugins") for path in (PACKAGES / package).rglob("*.py")]
+
+
+def test_only_one_module_imports_mlflow() -> None:
+    found = [path.name for path in sources() if any(name.split(".")[0] == "mlflow" for name in imports_of(path))]
+    assert found == ["tracking.py"]
+
+
+def test_no_module_but_the_final_test_opens_the_door_to_the_test_split() -> None:
+    found = {path.name for path in sources() if any(name.startswith("makemore.held_out") for name in imports_of(path))}
+    assert found <= {"final_test.py"}
+    dealers = {path.name for path in sources() if "makemore.data.deal" in imports_of(path)}
+    assert dealers == {"held_out.py"}

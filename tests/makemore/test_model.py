@@ -1,0 +1,58 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from makemore.limits import LimitError
+from makemore.model import MLP, MLPConfig, count_parameters
+
+SHAPES = [(3, 10, 200, 27), (8, 24, 500, 27), (1, 2, 10, 5), (5, 16, 300, 300)]
+
+
+def build(block_size: int, embedding_size: int, hidden_neurons: int, vocab_size: int) -> MLP:
+    generator = torch.Generator().manual_seed(1)
+    return MLP(MLPConfig(block_size, embedding_size, hidden_neurons, dropout=0.0), vocab_size, generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_first_loss_is_within_2_percent_of_log_vocab_size(shape: tuple[int, int, int, int]) -> None:
+    model, vocab_size = build(*shape), shape[3]
+    x = torch.randint(vocab_size, (4000, shape[0]), generator=torch.Generator().manual_seed(2))
+    y = torch.randint(vocab_size, (4000,), generator=torch.Generator().manual_seed(3))
+    loss = F.cross_entropy(model(x), y).item()
+    assert abs(loss / math.log(vocab_size) - 1) < 0.02
+
+
+def test_few_tanh_neurons_are_saturated_at_the_start() -> None:
+    model = build(3, 10, 200, 27)
+    x = torch.randint(27, (2000, 3), generator=torch.Generator().manual_seed(2))
+    h = torch.tanh(model.C[x].flatten(1) @ model.W1 + model.b1)
+    # A standard normal is beyond atanh(0.97) = 2.09 with probability 0.037; twice that leaves room for few contexts.
+    assert (h.abs() > 0.97).float().mean() < 0.08
+
+
+def test_the_model_is_ten_lines_of_plain_algebra() -> None:
+    model = build(2, 3, 4, 5)
+    x = [1, 4]
+    inputs = [value for token in x for value in model.C[token].tolist()]
+    h = [
+        math.tanh(
+            sum(value * model.W1[row, column].item() for row, value in enumerate(inputs)) + model.b1[column].item()
+        )
+        for column in range(4)
+    ]
+    logits = [
+        sum(value * model.W2[row, column].item() for row, value in enumerate(h)) + model.b2[column].item()
+        for column in range(5)
+    ]
+    assert model(torch.tensor([x]))[0].tolist() == pytest.approx(logits, abs=1e-6)
+
+
+def test_parameters_are_counted() -> None:
+    assert count_parameters(build(3, 10, 200, 27)) == 11897  # the lecture's model
+
+
+def test_no_neurons_are_refused() -> None:
+    with pytest.raises(LimitError, match="hidden_neurons is 0; it must be >= 1"):
+        MLPConfig(3, 10, 0, 0.0)

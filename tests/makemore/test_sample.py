@@ -1,0 +1,43 @@
+import torch
+from torch import Tensor, nn
+
+from makemore.data import Alphabet
+from makemore.sample import sample_words
+
+ALPHABET = Alphabet("abc")
+
+
+class Bigram(nn.Module):
+    """Next-character probabilities by the last token."""
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(rows).log())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits[x[:, -1]]
+
+
+def test_words_follow_the_model() -> None:
+    model = Bigram([[0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5], [1, 0, 0, 0]])
+    words = sample_words(model, ALPHABET, 2, 1000, torch.Generator().manual_seed(0))
+    assert set(words) == {"ab", "abc"}
+    assert 400 < words.count("ab") < 600  # 500 expected, standard deviation 16
+
+
+def test_a_word_without_characters_is_drawn_again() -> None:
+    model = Bigram([[0.9, 0.1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
+    assert sample_words(model, ALPHABET, 1, 50, torch.Generator().manual_seed(0)) == ["a"] * 50
+
+
+def test_a_word_that_does_not_end_is_cut() -> None:
+    model = Bigram([[0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
+    assert sample_words(model, ALPHABET, 3, 2, torch.Generator(), max_length=7) == ["aaaaaaa"] * 2
+
+
+def test_a_low_temperature_takes_the_likeliest_and_the_same_seed_gives_the_same_words() -> None:
+    model = Bigram([[0, 0.6, 0.4, 0], [0.6, 0.2, 0.2, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
+    cold = sample_words(model, ALPHABET, 1, 20, torch.Generator().manual_seed(0), temperature=0.01)
+    assert cold == ["a"] * 20
+    first, again = (sample_words(model, ALPHABET, 1, 20, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert first == again
