@@ -20,6 +20,7 @@ from makemore.optimizer import Optimizer
 from makemore.schedule import Schedule, learning_rates
 
 TARGETS = ("sampled", "distribution")
+_DIVERGED = 10.0  # a bad initialisation of a lecture starts at 8 times the loss of guessing, and recovers
 _CHUNK_NUMBERS = 2_000_000  # of gathered contexts and targets: some 16 MB, so that gathering stays in cache and memory
 
 
@@ -64,7 +65,7 @@ class TrainResult:
 
 
 class Diverged(ArithmeticError):
-    """The loss became NaN or infinite: a smaller learning rate would help."""
+    """The loss became NaN, infinite or far worse than guessing: a smaller learning rate would help."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ def train(
         curve: each evaluation is appended here before it is reported, so the curve outlives a run that is ended.
 
     Raises:
-        Diverged: a loss is NaN or infinite.
+        Diverged: a loss is NaN, infinite or far worse than guessing.
     """
     curve = [] if curve is None else curve
-    model = MLP(model_config, corpus.alphabet.vocab_size, generator_for(seed, "weights")).to(device)
+    vocab_size = corpus.alphabet.vocab_size
+    model = MLP(model_config, vocab_size, generator_for(seed, "weights")).to(device)
     stepper = AutogradStep(model, optimizer, generator_for(seed, "dropout"))
     batches = generator_for(seed, "batches")
     lr = learning_rates(schedule, config.steps)
@@ -118,14 +120,12 @@ def train(
             for x, y in minibatches(corpus, config, stop - step, batches, device):
                 loss_sum += float(stepper.run(x, y, lr[step : step + len(x)]).double().sum())
                 step += len(x)
-                if not math.isfinite(loss_sum):
-                    raise Diverged(f"the training loss became {loss_sum} by step {step}; try a smaller schedule.lr")
+                _check_loss("training", loss_sum / (step - first), step, vocab_size)
             trained_time = time.perf_counter()
             dev_loss = mean_loss(model, corpus.dev_contexts)
             train_seconds += trained_time - start_time
             evaluation_seconds += time.perf_counter() - trained_time
-            if not math.isfinite(dev_loss):
-                raise Diverged(f"the dev loss became {dev_loss} by step {step}; try a smaller schedule.lr")
+            _check_loss("dev", dev_loss, step, vocab_size)
             if dev_loss < best_dev_loss:
                 best_dev_loss, best_step = dev_loss, step
                 best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -141,6 +141,12 @@ def train(
         steps_per_second=config.steps / train_seconds,
         parameters=count_parameters(model),
     )
+
+
+def _check_loss(name: str, loss: float, step: int, vocab_size: int) -> None:
+    limit = _DIVERGED * math.log(vocab_size)  # so many times the loss of guessing
+    if not loss <= limit:  # also false for NaN
+        raise Diverged(f"the {name} loss is {loss:.3g} at step {step} (limit {limit:.3g}); try a smaller schedule.lr")
 
 
 def evaluation_steps(config: TrainConfig) -> list[int]:

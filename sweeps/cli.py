@@ -56,7 +56,20 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     config_name = "config" if command == "train" else command
     sys.argv = [sys.argv[0], *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and this module prints them
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_TASKS[command])()
+    raised: list[Exception] = []
+
+    def task(cfg: Any, *trial: Any) -> Any:
+        try:
+            return _TASKS[command](cfg, *trial)
+        except Exception as error:
+            if trial:  # the study records it
+                raise
+            raised.append(error)  # Hydra would print a line of its own
+            return None
+
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+    if raised:
+        raise raised[0]
 
 
 def _train(cfg: Any, *trial: Any) -> Any:
@@ -101,7 +114,7 @@ def _report_errors(action: Callable[[], None]) -> int:
 
     from makemore.train import Diverged
     from sweeps.config import one_line
-    from sweeps.errors import RequestError
+    from sweeps.errors import AllTrialsFailed, RequestError
 
     try:
         action()
@@ -112,7 +125,7 @@ def _report_errors(action: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("makemore: interrupted; the same command goes on with a study", file=sys.stderr)
         return INTERRUPTED
-    except Diverged as error:
+    except (Diverged, AllTrialsFailed) as error:
         print(f"makemore: {error}", file=sys.stderr)
         return FAILED
     except SystemExit as error:  # argparse has said what it wants

@@ -31,7 +31,7 @@ def compare(cfg: DictConfig) -> str:
     if cfg.format == "csv":
         return str(table.to_csv(index=False)).rstrip("\n")
     if cfg.format == "json":
-        return str(table.to_json(orient="records", indent=2))
+        return str(table.to_json(orient="records", indent=2, double_precision=15))
     table = table.drop(columns=["config_hash", "weights_digest"])
     if table["reason"].isna().all():
         table = table.drop(columns="reason")

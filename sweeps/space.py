@@ -6,7 +6,15 @@ from decimal import Decimal
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+    Transformer,
+)
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -47,20 +55,16 @@ def to_distribution(override: Override) -> BaseDistribution:
     value, name = override.value(), override.input_line
     try:
         if isinstance(value, ChoiceSweep):
-            return CategoricalDistribution(_choices(override))
+            choices: list[Any] = [Transformer.encode(choice) for choice in value.list]
+            return CategoricalDistribution(choices)
         if isinstance(value, RangeSweep):
-            if value.shuffle:
-                return CategoricalDistribution(_choices(override))
-            return _range(value)
+            # In order also where Hydra would shuffle: a resumed study must have the same choices.
+            return CategoricalDistribution(list(value.range())) if value.shuffle else _range(value)
         if isinstance(value, IntervalSweep):
             return _interval(value)
     except ValueError as error:
         raise RequestError(f"{name} is not a search space: {error}") from None
     raise RequestError(f"{name} cannot be searched; use choice(...), range(...) or interval(...)")
-
-
-def _choices(override: Override) -> list[Any]:
-    return list(override.sweep_iterator(transformer=Transformer.encode))
 
 
 def _range(words: RangeSweep) -> BaseDistribution:
@@ -92,8 +96,7 @@ def format_override(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"{key}={str(value).lower()}"
     if isinstance(value, str) and not re.fullmatch(r"[\w./:+-]*", value):
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{quoted}'"
+        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return f"{key}={value}"
 
 

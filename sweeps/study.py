@@ -25,7 +25,7 @@ from tqdm import tqdm
 from makemore.limits import LimitError, check
 from sweeps.compare import summary
 from sweeps.config import one_line, read_run_config
-from sweeps.errors import RequestError
+from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.records import make_folder, resolve_url
 from sweeps.runs import RunOutcome, TrialOf
 from sweeps.sources import load_corpus, load_source
@@ -36,10 +36,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of features that conf/sampler chooses knowingly
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-class AllTrialsFailed(Exception):
-    """No trial of the study finished (exit code 1)."""
 
 
 def run_study(

@@ -66,7 +66,7 @@ def test_reports_come_at_the_evaluation_points_and_the_best_weights_are_kept(cor
     config = TrainConfig(batch_size=4, steps=100, evaluations=7, targets="sampled")
     # A rate this large makes the loss jump, so that the best evaluation is not the last one.
     result = train(
-        corpus, MODEL, SGD(0.0), Constant(8.0), config, 0, report=lambda *pair: reports.append(pair), curve=curve
+        corpus, MODEL, SGD(0.0), Constant(4.0), config, 0, report=lambda *pair: reports.append(pair), curve=curve
     )
     assert [step for step, _ in reports] == evaluation_steps(config) == [14, 29, 43, 57, 71, 86, 100]
     assert reports == [(point.step, point.dev_loss) for point in curve]
@@ -90,10 +90,11 @@ def test_what_report_raises_ends_the_run_and_the_curve_is_kept(corpus: Corpus) -
     assert [point.step for point in curve] == [20]
 
 
-def test_a_loss_that_is_not_finite_is_a_divergence(corpus: Corpus) -> None:
+@pytest.mark.parametrize("lr", [1e3, 1e30, 1e38])
+def test_a_loss_far_above_guessing_or_not_finite_is_a_divergence(corpus: Corpus, lr: float) -> None:
     config = TrainConfig(batch_size=4, steps=50, evaluations=1, targets="sampled")
-    with pytest.raises(Diverged, match=r"by step 50; try a smaller schedule\.lr"):
-        train(corpus, MODEL, SGD(0.0), Constant(1e30), config, 0)
+    with pytest.raises(Diverged, match=r"at step 50 \(limit 33\); try a smaller schedule\.lr"):
+        train(corpus, MODEL, SGD(0.0), Constant(lr), config, 0)
 
 
 def test_both_targets_have_the_same_expected_gradient(corpus: Corpus) -> None:

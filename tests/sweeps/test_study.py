@@ -1,0 +1,256 @@
+"""Studies from the command line, on real SQLite databases."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import Makemore
+from hydra import compose, initialize_config_dir
+
+import makemore.data as word_lists
+import sweeps.runs
+from sweeps.config import conf_dir, read_run_config
+from sweeps.sources import load_corpus, load_source
+from sweeps.space import corner_overrides, read_space
+from sweeps.tracking import MlflowClient
+
+TINY = ("train.steps=20", "train.evaluations=2", "train.batch_size=8", "model.hidden_neurons=int(interval(4,16))")
+STUDY = ("sweep", "study.name=a", *TINY)
+
+
+def trials(folder: Path, name: str = "a") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{folder}/mlruns/study.db").trials
+
+
+def runs(folder: Path, kind: str) -> list[Any]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("makemore")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'"))
+
+
+def test_a_study_goes_on_to_its_new_total(makemore: Makemore, workdir: Path) -> None:
+    assert makemore(*STUDY, "study.n_trials=3").code == 0
+    first = trials(workdir)
+    answer = makemore(*STUDY, "study.n_trials=5")
+    assert answer.code == 0
+    both = trials(workdir)
+    assert [trial.number for trial in both] == [0, 1, 2, 3, 4]
+    assert [trial.params for trial in both[:3]] == [trial.params for trial in first]
+    assert len({json.dumps(trial.params) for trial in both}) == 5
+    [parent] = runs(workdir, "study")
+    children = runs(workdir, "trial")
+    assert len(children) == 5
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert sorted(path.name for path in (workdir / "mlruns/outputs/a").iterdir()) == ["0", "1", "2", "3", "4"]
+    assert makemore(*STUDY, "study.n_trials=5").code == 0  # has its total: nothing to do
+    assert len(trials(workdir)) == 5
+
+
+def test_a_resumed_study_draws_what_an_uninterrupted_one_would(makemore: Makemore, workdir: Path) -> None:
+    for total in (2, 4):
+        makemore(*STUDY, "sampler=random", f"study.n_trials={total}")
+    makemore("sweep", "study.name=b", *TINY, "sampler=random", "study.n_trials=4")
+    makemore("sweep", "study.name=c", *TINY, "sampler=random", "study.n_trials=4", "study.seed=1")
+    a, b, c = ([trial.params for trial in trials(workdir, name)] for name in "abc")
+    assert a == b
+    assert a != c
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ("model.embedding_size=5", "space model.embedding_size was Int"),
+        ("train.steps=30", "train.steps was 20, is 30"),
+        ("schedule.lr=1e-3,1e-2", "space schedule.lr was Float"),
+        ("data.split_seed=1", "data.split_seed was 42, is 1"),
+    ],
+)
+def test_another_study_under_the_same_name_is_refused_with_the_difference(
+    makemore: Makemore, workdir: Path, change: str, difference: str
+) -> None:
+    makemore(*STUDY, "study.n_trials=1")
+    answer = makemore(*STUDY, "study.n_trials=2", change)
+    assert answer.code == 2
+    assert difference in answer.err
+    assert answer.err.count("\n") == 1
+    assert len(trials(workdir)) == 1
+
+
+def test_a_trial_is_recorded_whole(makemore: Makemore, workdir: Path) -> None:
+    makemore(*STUDY, "study.n_trials=2")
+    for trial in trials(workdir):
+        [run] = [run for run in runs(workdir, "trial") if run.data.tags["trial_number"] == str(trial.number)]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["trial_state"] == "COMPLETE"
+        assert run.data.tags["study"] == "a"
+        assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+        assert "version.torch" in run.data.tags
+        for key, value in trial.params.items():
+            assert run.data.params[key] == str(value)
+        assert run.data.params["trial_number"] == str(trial.number)
+        assert {"data", "data.split", "model", "optimizer", "schedule", "train.steps", "seed"} <= set(run.data.params)
+        metrics = run.data.metrics
+        assert metrics["best_dev_loss"] == trial.value
+        expected = {"train_loss", "dev_loss", "lr", "train_seconds", "steps_per_second", "evaluation_seconds"}
+        assert expected | {"parameters"} <= set(metrics)
+        assert trial.user_attrs["run_id"] == run.info.run_id
+        assert trial.user_attrs["weights_digest"] == run.data.tags["weights_digest"]
+        digests = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
+        assert set(digests) == {"given_names-disjoint-train", "given_names-disjoint-dev"}
+        files = {path.name for path in (workdir / "mlruns/artifacts" / run.info.run_id / "artifacts").iterdir()}
+        assert files == {"config.yaml", "weights.safetensors", "loss_curve.png", "samples.txt"}
+        assert (workdir / "mlruns/outputs/a" / str(trial.number) / ".hydra/config.yaml").is_file()
+
+
+def test_the_summary_and_compare_name_the_best_first(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore(*STUDY, "study.n_trials=4")
+    best = min(trials(workdir), key=lambda trial: trial.value or 0)
+    assert f"winner: trial {best.number}, dev loss {best.value:.4f}" in answer.out
+    assert f"weights {best.user_attrs['weights_digest'][:12]}" in answer.out
+    table = json.loads(makemore("compare", "study.name=a", "format=json").out)
+    losses = sorted(trial.value or 0 for trial in trials(workdir))
+    assert [row["best_dev_loss"] for row in table] == pytest.approx(losses, abs=1e-14)
+    assert table[0]["model.hidden_neurons"] == best.params["model.hidden_neurons"]
+    assert table[0]["run_id"] == best.user_attrs["run_id"]
+    lines = makemore("compare", "study.name=a", "format=csv", "top=2").out.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("trial,state,best_dev_loss")
+    assert makemore("compare", "format=markdown").out.startswith("|   trial | state")
+    assert makemore("compare").out.startswith("study a\n")
+
+
+def test_samples_come_from_the_winner_and_tell_new_from_known(makemore: Makemore, workdir: Path) -> None:
+    makemore(*STUDY, "study.n_trials=2")
+    first, again = (makemore("sample", "study.name=a", "n=30") for _ in range(2))
+    assert first.code == 0
+    assert first.out == again.out
+    *words, count = first.out.splitlines()
+    assert len(words) == 30
+    assert count.endswith("of 30 are not among the training words)")
+    best = min(trials(workdir), key=lambda trial: trial.value or 0)
+    assert makemore("sample", f"run={best.user_attrs['run_id']}", "n=30").out == first.out
+    assert makemore("sample", "study.name=a", "n=30", "seed=1").out != first.out
+
+
+def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, calls = sweeps.runs.train, iter(range(100))
+
+    def fails_once(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise OSError("the disk is full")
+        return train(*arguments)
+
+    monkeypatch.setattr(sweeps.runs, "train", fails_once)
+    answer = makemore(*STUDY, "study.n_trials=3")
+    assert answer.code == 0
+    assert "trial 1 failed: OSError: the disk is full" in answer.err
+    states = [trial.state.name for trial in trials(workdir)]
+    assert states == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert trials(workdir)[1].user_attrs["reason"] == "OSError: the disk is full"
+    [failed] = [run for run in runs(workdir, "trial") if run.info.status == "FAILED"]
+    assert failed.data.tags["trial_state"] == "FAIL"
+    assert failed.data.tags["reason"] == "OSError: the disk is full"
+    table = json.loads(makemore("compare", "study.name=a", "format=json").out)
+    assert table[-1]["state"] == "FAIL"
+
+
+def test_all_trials_failing_is_exit_1(makemore: Makemore, workdir: Path) -> None:
+    diverging = ("optimizer=sgd", "schedule=constant", "schedule.lr=1e30", "optimizer.weight_decay=0")
+    answer = makemore(*STUDY, "study.n_trials=2", *diverging)
+    assert answer.code == 1
+    assert "all 2 trials of study a failed" in answer.err
+    assert [trial.state.name for trial in trials(workdir)] == ["FAIL", "FAIL"]
+    assert [run.info.status for run in runs(workdir, "study")] == ["FAILED"]
+
+
+def test_an_interrupted_study_says_so_and_goes_on_later(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, calls = sweeps.runs.train, iter(range(100))
+
+    def interrupted_once(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return train(*arguments)
+
+    monkeypatch.setattr(sweeps.runs, "train", interrupted_once)
+    answer = makemore(*STUDY, "study.n_trials=3")
+    assert answer.code == 130
+    assert {run.info.status for run in runs(workdir, "trial")} == {"FINISHED", "KILLED"}
+    assert makemore(*STUDY, "study.n_trials=3").code == 0
+    assert sum(trial.state.name == "COMPLETE" for trial in trials(workdir)) == 3
+    assert all(trial.state.is_finished() for trial in trials(workdir))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "qmc", "gp", "cmaes"])
+def test_every_sampler_runs_a_study(makemore: Makemore, workdir: Path, sampler: str) -> None:
+    words = ("model.hidden_neurons=range(4,8)", "schedule.lr=range(0.01,0.03,0.01)")
+    arguments = ("sweep", "study.name=a", "space=none", *TINY[:3], *words, f"sampler={sampler}")
+    assert makemore(*arguments, "study.n_trials=3").code == 0
+    assert makemore(*arguments, "study.n_trials=9").code == 0
+    seen = [json.dumps(trial.params) for trial in trials(workdir)]
+    if sampler == "grid":  # 4 x 2 points, each once
+        assert len(seen) == len(set(seen)) == 8
+    else:
+        assert len(seen) == 9
+
+
+class Untouchable:
+    """A test split that explodes when anything is done with it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError(f"the test split was touched: {name}")
+
+    def __iter__(self) -> Iterator[int]:
+        raise AssertionError("the test split was iterated")
+
+    def __len__(self) -> int:
+        raise AssertionError("the test split was measured")
+
+    def __getitem__(self, index: object) -> int:
+        raise AssertionError("the test split was indexed")
+
+
+def test_nothing_touches_the_test_split(makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_source.cache_clear()
+    load_corpus.cache_clear()
+    deal, dealt = word_lists.deal, []
+
+    def guarded(words: Any, rule: str, seed: int) -> tuple[Any, Any, Any]:
+        dealt.append(rule)
+        train, dev, _ = deal(words, rule, seed)
+        return train, dev, Untouchable()
+
+    monkeypatch.setattr(word_lists, "deal", guarded)
+    assert makemore(*STUDY, "study.n_trials=2").code == 0
+    assert makemore("train", *TINY[:3], "data.split=lecture").code == 0
+    assert makemore("compare", "study.name=a").code == 0
+    assert makemore("sample", "study.name=a").code == 0
+    assert set(dealt) == {"disjoint", "lecture"}
+    load_source.cache_clear()
+    load_corpus.cache_clear()
+
+
+@pytest.mark.parametrize("space", ["quick", "mlp", "lecture"])
+def test_every_hyperparameter_of_every_space_changes_the_loss(space: str) -> None:
+    """Each name alone, at two values of the space: a knob that is not connected gives the same loss twice."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", overrides=[f"space={space}"])
+        distributions, _ = read_space(dict(cfg.space.params), [])
+        small = [f"space={space}", "train.steps=30", "train.evaluations=1"]
+        for key, distribution in distributions.items():
+            losses = set()
+            for overrides in corner_overrides({key: distribution}):
+                run = read_run_config(compose("config", overrides=[*small, *overrides]))
+                corpus = load_corpus(run.data, run.model.block_size)
+                result = sweeps.runs.train(
+                    corpus, run.model, run.optimizer, run.schedule, run.train, run.seed, run.device
+                )
+                losses.add(result.best_dev_loss)
+            assert len(losses) == len(corner_overrides({key: distribution})), key
