@@ -191,7 +191,9 @@ def _open(uri: str, experiment: str, artifact_root: str | None) -> TrackingStore
         found = client.get_experiment_by_name(experiment)
         if found is not None:
             return TrackingStore(client, uri, found.experiment_id)
-        return TrackingStore(client, uri, client.create_experiment(experiment, artifact_location=artifact_root))
+        tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's model training view, not that of agents
+        created = client.create_experiment(experiment, artifact_location=artifact_root, tags=tags)
+        return TrackingStore(client, uri, created)
     except MlflowException as error:
         first_line = str(error).strip().splitlines()[0]
         raise RequestError(f"tracking.uri is {uri}; it cannot be used as an MLflow store ({first_line})") from None

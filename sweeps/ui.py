@@ -1,8 +1,11 @@
 """The MLflow UI on the configured records."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 from omegaconf import DictConfig
 
@@ -23,19 +26,25 @@ def serve_ui(cfg: DictConfig) -> None:
         print(f"the MLflow UI is at {uri}")
         return
     port = _free_port(cfg.port)
-    print(f"the MLflow UI is at http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
-    server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"])
+    print(f"the MLflow UI is at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    # Without its job executors, seven processes that serve other uses of MLflow.
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = subprocess.Popen(command, env={**os.environ, **settings}, start_new_session=True)
     try:
         server.wait()
     finally:
-        server.terminate()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)  # the server and its workers
         server.wait()
 
 
 def _free_port(wanted: int) -> int:
     for port in (*range(wanted, min(wanted + 100, 65536)), 0):
         with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

@@ -53,7 +53,7 @@ def test_another_file_under_that_address_is_refused(web: Path) -> None:
 
 
 def test_without_a_network_the_cure_is_named(web: Path) -> None:
-    with pytest.raises(RequestError, match="could not be fetched from .*; set MAKEMORE_DATA_DIR"):
+    with pytest.raises(RequestError, match=r"could not be fetched from .*; set MAKEMORE_DATA_DIR"):
         fetch_names()
 
 
@@ -67,7 +67,7 @@ def test_a_folder_without_the_right_file_is_refused(tmp_path: Path, monkeypatch:
     with pytest.raises(RequestError, match=r"it must be a folder with names\.txt in it"):
         fetch_names()
     (tmp_path / "names.txt").write_bytes(b"something else\n")
-    with pytest.raises(RequestError, match="has SHA-256 .*; the lectures' names.txt has 0a30b5557f192f32"):
+    with pytest.raises(RequestError, match=r"has SHA-256 .*; the lectures' names.txt has 0a30b5557f192f32"):
         fetch_names()
 
 
