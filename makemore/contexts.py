@@ -1,6 +1,6 @@
 """From words to (context, next character) examples: views over one token stream, and their distinct contexts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from makemore.data import Alphabet
 
-_WORDS_AT_A_TIME = 500_000  # bounds the memory of encoding: four bytes a character while it lasts
+_WORDS_AT_A_TIME = 500_000  # bounds the memory of encoding: some twenty bytes a character while it lasts
+_INT32 = 2**31 - 2**29  # stream positions beyond this are int64
 
 
 @dataclass(frozen=True)
@@ -46,26 +47,26 @@ def build_examples(words: Sequence[str], alphabet: Alphabet, block_size: int) ->
     codes = torch.tensor([ord(character) for character in alphabet.itos])
     token_of = torch.full((int(codes.max()) + 1,), -1, dtype=torch.int32)
     token_of[codes] = torch.arange(len(codes), dtype=torch.int32)
-    dtype = torch.uint8 if alphabet.vocab_size <= 256 else torch.int32
     gap = alphabet.boundary * block_size
-    pieces = []
+    dtype = torch.uint8 if alphabet.vocab_size <= 256 else torch.int32
+    stream = [torch.zeros(block_size, dtype=dtype)]
+    positions = []
+    length = block_size
     for start in range(0, len(words), _WORDS_AT_A_TIME):
-        text = gap + gap.join(words[start : start + _WORDS_AT_A_TIME])
+        text = gap.join(words[start : start + _WORDS_AT_A_TIME]) + gap
         code = torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32)
         unknown = code >= len(token_of)
-        tokens = token_of[torch.where(unknown, 0, code).long()].masked_fill_(unknown, -1)
+        tokens = token_of[torch.where(unknown, 0, code)].masked_fill_(unknown, -1)
         if bool((tokens < 0).any()):
             character = chr(int(code[int((tokens < 0).nonzero()[0])]))
             raise ValueError(f"the character {character!r} is not in the alphabet {alphabet.itos!r}")
-        pieces.append(tokens.to(dtype))
-    stream = torch.cat([*pieces, torch.zeros(block_size, dtype=dtype)])
-    is_letter = stream != 0
-    is_target = is_letter.clone()
-    is_target[1:] |= is_letter[:-1]  # the first boundary after a word is its last next character
-    positions = is_target.nonzero().squeeze(1)
-    if len(stream) < 2**31:
-        positions = positions.int()
-    return Examples(stream, positions, block_size, alphabet.vocab_size)
+        is_letter = tokens != 0
+        is_target = is_letter.clone()
+        is_target[1:] |= is_letter[:-1]  # the first boundary after a word is its last next character
+        stream.append(tokens.to(dtype))
+        positions.append((is_target.nonzero().squeeze(1) + length).to(torch.int64 if length > _INT32 else torch.int32))
+        length += len(tokens)
+    return Examples(torch.cat(stream), torch.cat(positions), block_size, alphabet.vocab_size)
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,8 @@ class DistinctContexts:
 
     def targets(self, contexts: Tensor) -> Tensor:
         """Empirical next-character distributions of the contexts (k,), as (k, vocab_size) float32 rows."""
-        first, last = self.offsets[contexts], self.offsets[contexts + 1]
-        lengths = last - first
-        row = torch.repeat_interleave(lengths)
-        start = torch.repeat_interleave(first - (lengths.cumsum(0) - lengths), lengths)
-        pair = start + torch.arange(len(row), device=row.device)
-        table = torch.zeros(len(contexts), self.vocab_size, device=row.device)
+        table = torch.zeros(len(contexts), self.vocab_size)
+        row, pair = entries_of(self.offsets, contexts)
         table[row, self.next_tokens[pair]] = self.counts[pair].float()
         return table.div_(table.sum(1, keepdim=True))
 
@@ -105,23 +102,38 @@ class DistinctContexts:
             yield self.x[start:stop].long(), row, self.next_tokens[pairs], self.counts[pairs]
 
 
+def entries_of(offsets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+    """The sparse entries of the groups (k,): for each entry its place in `groups` and its own index."""
+    first = offsets[groups]
+    lengths = offsets[groups + 1] - first
+    row = torch.repeat_interleave(lengths)
+    before = lengths.cumsum(0) - lengths
+    return row, torch.arange(len(row)) + (first - before)[row]
+
+
 def distinct_contexts(examples: Examples) -> DistinctContexts:
     """Aggregate examples by context, contexts in lexicographic order."""
-    vocab_size = examples.vocab_size
+    block_size, vocab_size = examples.block_size, examples.vocab_size
     positions = examples.positions.long()
-    key = torch.zeros(len(positions), dtype=torch.int64)
-    largest = 1  # exclusive bound of the keys so far
-    for back in range(examples.block_size, 0, -1):
-        if largest * vocab_size >= 2**62:  # long contexts: rank the prefixes, so that keys keep fitting into int64
-            key = torch.unique(key, return_inverse=True)[1]
-            largest = len(positions)
-        key.mul_(vocab_size).add_(examples.stream[positions - back])
-        largest *= vocab_size
-    distinct, index = torch.unique(key, return_inverse=True)
-    m = len(distinct)
+    columns = (examples.stream[positions - back] for back in range(block_size, 0, -1))
+    m, index = rank_rows(columns, len(positions), vocab_size)
     example_of = torch.empty(m, dtype=torch.int64)
     example_of[index] = torch.arange(len(index))  # any example of the context will do
-    x = examples.stream.unfold(0, examples.block_size, 1)[positions[example_of] - examples.block_size]
+    x = examples.stream.unfold(0, block_size, 1)[positions[example_of] - block_size]
     pair, counts = torch.unique(index * vocab_size + examples.stream[positions], return_counts=True)
     offsets = torch.searchsorted(pair, torch.arange(m + 1) * vocab_size)
     return DistinctContexts(x, offsets, pair % vocab_size, counts, index.int(), vocab_size)
+
+
+def rank_rows(columns: Iterable[Tensor], rows: int, vocab_size: int) -> tuple[int, Tensor]:
+    """How many distinct rows of tokens there are, and the lexicographic rank of each row, (rows,) int64."""
+    key = torch.zeros(rows, dtype=torch.int64)
+    largest = 1  # exclusive bound of the keys so far
+    for column in columns:
+        if largest * vocab_size >= 2**62:  # long rows: rank the prefixes, so that keys keep fitting into int64
+            key = torch.unique(key, return_inverse=True)[1]
+            largest = rows
+        key.mul_(vocab_size).add_(column)
+        largest *= vocab_size
+    distinct, rank = torch.unique(key, return_inverse=True)
+    return len(distinct), rank

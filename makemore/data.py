@@ -6,13 +6,18 @@ made here; `makemore.held_out` is their only door.
 
 import hashlib
 import random
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from makemore.limits import LimitError
 
 SPLIT_RULES = ("lecture", "disjoint")
+_FEWEST = 10  # so that each of the three parts has at least one
 GIVEN_NAMES = Path(__file__).with_name("given_names.txt")
 
 
@@ -62,7 +67,7 @@ class Alphabet:
     @classmethod
     def of(cls, words: Iterable[str], boundary: str = ".") -> "Alphabet":
         """The alphabet of the whole list, as in the lectures: it tells nothing of who is in which split."""
-        return cls("".join(sorted(set().union(*words))), boundary)
+        return cls("".join(sorted(set("".join(words)))), boundary)
 
     @property
     def itos(self) -> str:
@@ -123,31 +128,38 @@ def split_words(words: Sequence[str], rule: str, seed: int) -> Split:
     )
 
 
-def deal(words: Sequence[str], rule: str, seed: int) -> tuple[list[int], list[int], list[int]]:
+def deal(words: Sequence[str], rule: str, seed: int) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
     """Which indices of `words` are train, dev and test."""
     if rule == "lecture":
         order = list(range(len(words)))
         random.Random(seed).shuffle(order)
-        groups = [[index] for index in order]
-    elif rule == "disjoint":
-        places: dict[str, list[int]] = {}
-        for index, word in enumerate(words):
-            places.setdefault(word, []).append(index)
-        groups = [places[word] for word in sorted(places, key=lambda word: _sha256([str(seed), word]))]
-        for group in groups:
-            group.sort()
-    else:
-        raise LimitError("split", rule, " or ".join(SPLIT_RULES))
-    if len(groups) < 10:
-        kind = "items" if rule == "lecture" else "distinct items"
-        raise DataError(f"the list has {len(groups)} {kind}; a split into train, dev and test needs at least 10")
-    first, second = int(0.8 * len(groups)), int(0.9 * len(groups))
-    train, dev, test = groups[:first], groups[first:second], groups[second:]
-    return _flatten(train), _flatten(dev), _flatten(test)
+        _check_size(len(words), "items")
+        first, second = int(0.8 * len(words)), int(0.9 * len(words))
+        return array("q", order[:first]), array("q", order[first:second]), array("q", order[second:])
+    if rule == "disjoint":
+        keys = torch.frombuffer(array("q", (_hash(word, seed) for word in words)), dtype=torch.int64)
+        distinct = torch.unique(keys)
+        _check_size(len(distinct), "distinct items")
+        first_key, second_key = distinct[int(0.8 * len(distinct))], distinct[int(0.9 * len(distinct))]
+        is_train, is_test = keys < first_key, keys >= second_key
+        train, dev, test = (_where(part) for part in (is_train, ~(is_train | is_test), is_test))
+        return train, dev, test
+    raise LimitError("split", rule, " or ".join(SPLIT_RULES))
 
 
-def _flatten(groups: Iterable[list[int]]) -> list[int]:
-    return [index for group in groups for index in group]
+def _check_size(size: int, kind: str) -> None:
+    if size < _FEWEST:
+        raise DataError(f"the list has {size} {kind}; a split into train, dev and test needs at least {_FEWEST}")
+
+
+def _hash(word: str, seed: int) -> int:
+    """64 bits. Two words that share them are dealt to the same part: no harm."""
+    digest = hashlib.blake2b(word.encode(), digest_size=8, salt=seed.to_bytes(16, "big", signed=True))
+    return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def _where(mask: Tensor) -> Sequence[int]:
+    return array("q", mask.nonzero().squeeze(1).numpy().tobytes())
 
 
 def _sha256(items: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -14,13 +15,15 @@ from makemore.autograd_step import AutogradStep
 from makemore.contexts import DistinctContexts, Examples, build_examples, distinct_contexts
 from makemore.data import Alphabet, Split
 from makemore.evaluate import mean_loss
+from makemore.kneser_ney import KneserNey
 from makemore.limits import LimitError, check
 from makemore.model import MLP, MLPConfig, count_parameters
 from makemore.optimizer import Optimizer
 from makemore.schedule import Schedule, learning_rates
 
-TARGETS = ("sampled", "distribution")
+TARGETS = ("sampled", "distribution", "kneser_ney")
 _DIVERGED = 10.0  # a bad initialisation of a lecture starts at 8 times the loss of guessing, and recovers
+_TABLE_NUMBERS = 50_000_000  # 200 MB of target distributions
 _CHUNK_NUMBERS = 2_000_000  # of gathered contexts and targets: some 16 MB, so that gathering stays in cache and memory
 
 
@@ -31,12 +34,16 @@ class TrainConfig:
     batch_size: int
     steps: int
     evaluations: int  # of the dev split, evenly spaced, the last one after the last step
-    targets: str  # "sampled": the next character drawn with its context; "distribution": all that follow the context
+    # "sampled": the next character drawn with its context; "distribution": all that follow the context in train;
+    # "kneser_ney": those, smoothed with `discount` towards what follows shorter contexts.
+    targets: str
+    discount: float
 
     def __post_init__(self) -> None:
         check("batch_size", self.batch_size, low=1, high=1_000_000)
         check("steps", self.steps, low=1, high=100_000_000)
         check("evaluations", self.evaluations, low=1, high=self.steps)
+        check("discount", self.discount, low=0, high=1)
         if self.targets not in TARGETS:
             raise LimitError("targets", self.targets, " or ".join(TARGETS))
 
@@ -68,20 +75,37 @@ class Diverged(ArithmeticError):
     """The loss became NaN, infinite or far worse than guessing: a smaller learning rate would help."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Corpus:
-    """A split as the trainer uses it: examples of train, and the distinct contexts of train and dev."""
+    """A split as the trainer uses it: examples of train, distinct contexts of dev and, when asked for, of train."""
 
     alphabet: Alphabet
     train: Examples
-    train_contexts: DistinctContexts
     dev_contexts: DistinctContexts
+
+    @cached_property
+    def train_contexts(self) -> DistinctContexts:
+        """Made at first use: training on sampled characters does without."""
+        return distinct_contexts(self.train)
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a corpus lives as long as its process
+    def targets(self, kind: str, discount: float) -> Callable[[Tensor], Tensor]:
+        """Next-character distributions of contexts, by their indices: (k,) -> (k, vocab_size) float32.
+
+        All of them are kept where that takes little memory; otherwise each call makes what it is asked for.
+        """
+        contexts = self.train_contexts
+        make = KneserNey(contexts, discount).targets if kind == "kneser_ney" else contexts.targets
+        if len(contexts) * contexts.vocab_size > _TABLE_NUMBERS:
+            return make
+        table = make(torch.arange(len(contexts)))
+        return partial(table.index_select, 0)
 
 
 def build_corpus(split: Split, alphabet: Alphabet, block_size: int) -> Corpus:
     """Examples of a split's train and dev words at one block size."""
     train, dev = (build_examples(words, alphabet, block_size) for words in (split.train, split.dev))
-    return Corpus(alphabet, train, distinct_contexts(train), distinct_contexts(dev))
+    return Corpus(alphabet, train, distinct_contexts(dev))
 
 
 def train(
@@ -159,9 +183,9 @@ def minibatches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Minibatches of examples drawn with replacement, many steps at a time.
 
-    Yields x (k, batch_size, block_size) int64 and y: (k, batch_size) int64, or for targets "distribution"
-    (k, batch_size, vocab_size) float32, what follows the context anywhere in train. Both have the same expected
-    gradient; the second has far less variance.
+    Yields x (k, batch_size, block_size) int64 and y: (k, batch_size) int64, or for targets that are distributions
+    (k, batch_size, vocab_size) float32, what follows the context anywhere in train. "sampled" and "distribution" have
+    the same expected gradient; the second has far less variance.
     """
     per_step = config.batch_size * (corpus.train.block_size + corpus.alphabet.vocab_size)
     chunk = max(1, _CHUNK_NUMBERS // per_step)
@@ -169,11 +193,12 @@ def minibatches(
         shape = (min(chunk, steps - done), config.batch_size)
         index = torch.randint(len(corpus.train), shape, generator=generator)
         if config.targets == "sampled":
-            y = corpus.train.y(index)
+            x, y = corpus.train.x(index), corpus.train.y(index)
         else:
             contexts = corpus.train_contexts.index[index.flatten()].long()
-            y = corpus.train_contexts.targets(contexts).view(*shape, -1)
-        yield corpus.train.x(index).to(device), y.to(device)
+            x = corpus.train_contexts.x[contexts].long().view(*shape, -1)
+            y = corpus.targets(config.targets, config.discount)(contexts).view(*shape, -1)
+        yield x.to(device), y.to(device)
 
 
 def generator_for(seed: int, purpose: str) -> torch.Generator:

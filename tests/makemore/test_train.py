@@ -8,7 +8,7 @@ from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.evaluate import mean_loss
 from makemore.model import MLP, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
-from makemore.schedule import Constant, Cosine
+from makemore.schedule import Constant, Cosine, OneCycle
 from makemore.train import (
     Corpus,
     Diverged,
@@ -42,7 +42,7 @@ def run(
     optimizer: Optimizer = ADAMW,
     lr: float = 0.01,
 ) -> TrainResult:
-    config = TrainConfig(batch_size=16, steps=steps, evaluations=evaluations, targets=targets)
+    config = TrainConfig(batch_size=16, steps=steps, evaluations=evaluations, targets=targets, discount=0.8)
     return train(corpus, model, optimizer, Cosine(lr, 0.1, 0.0), config, seed)
 
 
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_bitwise_the_same_weights_and_another_seed_others(co
         assert not torch.equal(weight, other.model.state_dict()[name])
 
 
-@pytest.mark.parametrize("targets", ["sampled", "distribution"])
+@pytest.mark.parametrize("targets", ["sampled", "distribution", "kneser_ney"])
 @pytest.mark.parametrize(("optimizer", "lr"), [(ADAMW, 0.01), (SGD(weight_decay=0.0), 0.3)])
 def test_training_lowers_the_dev_loss(corpus: Corpus, targets: str, optimizer: Optimizer, lr: float) -> None:
     result = run(corpus, steps=600, targets=targets, optimizer=optimizer, lr=lr)
@@ -63,11 +63,10 @@ def test_training_lowers_the_dev_loss(corpus: Corpus, targets: str, optimizer: O
 def test_reports_come_at_the_evaluation_points_and_the_best_weights_are_kept(corpus: Corpus) -> None:
     reports: list[tuple[int, float]] = []
     curve: list[Evaluation] = []
-    config = TrainConfig(batch_size=4, steps=100, evaluations=7, targets="sampled")
-    # A rate this large makes the loss jump, so that the best evaluation is not the last one.
-    result = train(
-        corpus, MODEL, SGD(0.0), Constant(4.0), config, 0, report=lambda *pair: reports.append(pair), curve=curve
-    )
+    config = TrainConfig(batch_size=4, steps=100, evaluations=7, targets="sampled", discount=0.8)
+    # The rate grows until the loss jumps, so that the best evaluation is not the last one.
+    schedule = OneCycle(16.0, warmup=0.9, initial_factor=0.01, final_factor=1.0)
+    result = train(corpus, MODEL, SGD(0.0), schedule, config, 0, report=lambda *pair: reports.append(pair), curve=curve)
     assert [step for step, _ in reports] == evaluation_steps(config) == [14, 29, 43, 57, 71, 86, 100]
     assert reports == [(point.step, point.dev_loss) for point in curve]
     best_step, best_loss = min(reports, key=lambda pair: pair[1])
@@ -84,7 +83,7 @@ def test_what_report_raises_ends_the_run_and_the_curve_is_kept(corpus: Corpus) -
         raise Enough
 
     curve: list[Evaluation] = []
-    config = TrainConfig(batch_size=4, steps=100, evaluations=5, targets="sampled")
+    config = TrainConfig(batch_size=4, steps=100, evaluations=5, targets="sampled", discount=0.8)
     with pytest.raises(Enough):
         train(corpus, MODEL, ADAMW, Constant(0.01), config, 0, report=report, curve=curve)
     assert [point.step for point in curve] == [20]
@@ -92,7 +91,7 @@ def test_what_report_raises_ends_the_run_and_the_curve_is_kept(corpus: Corpus) -
 
 @pytest.mark.parametrize("lr", [1e3, 1e30, 1e38])
 def test_a_loss_far_above_guessing_or_not_finite_is_a_divergence(corpus: Corpus, lr: float) -> None:
-    config = TrainConfig(batch_size=4, steps=50, evaluations=1, targets="sampled")
+    config = TrainConfig(batch_size=4, steps=50, evaluations=1, targets="sampled", discount=0.8)
     with pytest.raises(Diverged, match=r"at step 50 \(limit 33\); try a smaller schedule\.lr"):
         train(corpus, MODEL, SGD(0.0), Constant(lr), config, 0)
 
@@ -104,12 +103,12 @@ def test_both_targets_have_the_same_expected_gradient(corpus: Corpus) -> None:
     logits = model(corpus.train.x(everything))
     sampled = F.cross_entropy(logits, corpus.train.y(everything))
     contexts = corpus.train_contexts.index.long()
-    distribution = F.cross_entropy(logits, corpus.train_contexts.targets(contexts))
+    distribution = F.cross_entropy(logits, corpus.targets("distribution", 0.0)(contexts))
     assert sampled.item() == pytest.approx(distribution.item(), abs=1e-5)
 
 
 def test_minibatches_do_not_depend_on_how_many_steps_are_drawn_at_once(corpus: Corpus) -> None:
-    config = TrainConfig(batch_size=8, steps=40, evaluations=1, targets="sampled")
+    config = TrainConfig(batch_size=8, steps=40, evaluations=1, targets="sampled", discount=0.8)
     whole = torch.cat([x for x, _ in minibatches(corpus, config, 40, generator_for(0, "batches"), "cpu")])
     generator = generator_for(0, "batches")
     parts = [x for steps in (13, 27) for x, _ in minibatches(corpus, config, steps, generator, "cpu")]

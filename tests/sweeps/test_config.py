@@ -49,7 +49,7 @@ def test_every_file_of_the_tree_composes_into_a_run() -> None:
         ("model.dropout=1.0", "model.dropout is 1.0; it must be >= 0 and < 1"),
         ("train.batch_size=-1", "train.batch_size is -1; it must be >= 1"),
         ("train.evaluations=9999999", "train.evaluations is 9999999; it must be >= 1 and <= 2000"),
-        ("train.targets=best", "train.targets is best; it must be sampled or distribution"),
+        ("train.targets=best", "train.targets is best; it must be sampled or distribution or kneser_ney"),
         (
             "schedule.lr=nan",
             "schedule.lr is nan; it must be > 0 and finite (conf/schedule/cosine.yaml has the default)",
