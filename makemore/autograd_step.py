@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from makemore.dropout import DropoutMask
 from makemore.model import MLP
 from makemore.optimizer import SGD, Optimizer
 
@@ -36,8 +37,11 @@ class AutogradStep:
             lr: learning rates, one a step.
         """
         losses = torch.empty(len(lr), device=x.device)
+        weight, config = self.model.W1, self.model.config
+        dropout = DropoutMask(x.shape[1], weight.shape[1], config.dropout, weight.dtype, self.dropout_generator)
         for step, rate in enumerate(lr):
-            loss = F.cross_entropy(self.model(x[step], self._mask(x.shape[1])), y[step])
+            mask = dropout.draw().to(weight.device) if config.dropout else None
+            loss = F.cross_entropy(self.model(x[step], mask), y[step])
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             for group in self.optimizer.param_groups:
@@ -45,12 +49,3 @@ class AutogradStep:
             self.optimizer.step()
             losses[step] = loss.detach()
         return losses
-
-    def _mask(self, batch_size: int) -> Tensor | None:
-        dropout = self.model.config.dropout
-        if dropout == 0:
-            return None
-        weight = self.model.W1
-        kept = torch.empty(batch_size, self.model.config.hidden_neurons, dtype=weight.dtype)
-        kept.bernoulli_(1 - dropout, generator=self.dropout_generator)
-        return kept.div_(1 - dropout).to(weight.device)

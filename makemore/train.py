@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from makemore.autograd_step import AutogradStep
 from makemore.contexts import DistinctContexts, Examples, build_examples, distinct_contexts
 from makemore.data import Alphabet, Split
 from makemore.evaluate import mean_loss
+from makemore.fast_step import PRECISIONS, FastStep
 from makemore.kneser_ney import KneserNey
 from makemore.limits import LimitError, check
 from makemore.model import MLP, MLPConfig, count_parameters
@@ -38,6 +40,7 @@ class TrainConfig:
     # "kneser_ney": those, smoothed with `discount` towards what follows shorter contexts.
     targets: str
     discount: float
+    precision: str  # of the large products on a CPU: "float32", "bfloat16", or "auto": whichever is faster
 
     def __post_init__(self) -> None:
         check("batch_size", self.batch_size, low=1, high=1_000_000)
@@ -46,6 +49,8 @@ class TrainConfig:
         check("discount", self.discount, low=0, high=1)
         if self.targets not in TARGETS:
             raise LimitError("targets", self.targets, " or ".join(TARGETS))
+        if self.precision not in PRECISIONS:
+            raise LimitError("precision", self.precision, " or ".join(PRECISIONS))
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,8 @@ def train(
         Diverged: a loss is NaN, infinite or far worse than guessing.
     """
     curve = [] if curve is None else curve
-    vocab_size = corpus.alphabet.vocab_size
-    model = MLP(model_config, vocab_size, generator_for(seed, "weights")).to(device)
-    stepper = AutogradStep(model, optimizer, generator_for(seed, "dropout"))
+    stepper = make_stepper(corpus, model_config, optimizer, config, seed, device)
+    model, vocab_size = stepper.model, corpus.alphabet.vocab_size
     batches = generator_for(seed, "batches")
     lr = learning_rates(schedule, config.steps)
     best_dev_loss, best_step, best_weights = math.inf, 0, model.state_dict()
@@ -165,6 +169,26 @@ def train(
         steps_per_second=config.steps / train_seconds,
         parameters=count_parameters(model),
     )
+
+
+class Stepper(Protocol):
+    """Takes training steps on a model, in place: the one door between the loop and how a step is computed."""
+
+    model: MLP
+
+    def run(self, x: Tensor, y: Tensor, lr: list[float]) -> Tensor:
+        """One step for each learning rate; the loss of each step's minibatch before it, (steps,)."""
+
+
+def make_stepper(
+    corpus: Corpus, model_config: MLPConfig, optimizer: Optimizer, config: TrainConfig, seed: int, device: str
+) -> Stepper:
+    """A new model with the seed's weights, and the fastest step for where it lives."""
+    model = MLP(model_config, corpus.alphabet.vocab_size, generator_for(seed, "weights")).to(device)
+    dropout = generator_for(seed, "dropout")
+    if device == "cpu":
+        return FastStep(model, optimizer, dropout, config.precision)
+    return AutogradStep(model, optimizer, dropout)
 
 
 def _check_loss(name: str, loss: float, step: int, vocab_size: int) -> None:

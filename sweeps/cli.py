@@ -12,6 +12,7 @@ makemore: hyperparameter sweeps for small character-level language models
   makemore sweep [overrides]        a study (the same as makemore train --multirun)
   makemore compare [overrides]      the runs of a study, best dev loss first
   makemore sample [overrides]       new words from a study's winner, or from a run
+  makemore lr-find [overrides]      the learning-rate range test, with its picture
   makemore ui [overrides]           the MLflow UI on the configured records
 
 Overrides are Hydra's: makemore train model.block_size=5 schedule=one_cycle schedule.lr=0.01
@@ -19,7 +20,7 @@ What a command takes, with its defaults: makemore COMMAND --help, or --cfg job
 Shell completion: eval "$(makemore -sc install=bash)"
 """
 
-COMMANDS = ("train", "sweep", "compare", "sample", "ui")
+COMMANDS = ("train", "sweep", "compare", "sample", "lr-find", "ui")
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -53,7 +54,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
 
     if command == "sweep":
         command, arguments = "train", ["--multirun", *arguments]
-    config_name = "config" if command == "train" else command
+    config_name = "config" if command == "train" else command.replace("-", "_")
     sys.argv = [sys.argv[0], *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and this module prints them
     raised: list[Exception] = []
@@ -98,13 +99,25 @@ def _sample(cfg: Any) -> None:
     print(sample(cfg))
 
 
+def _lr_find(cfg: Any) -> None:
+    from sweeps.lr_find import lr_find
+
+    print(lr_find(cfg))
+
+
 def _ui(cfg: Any) -> None:
     from sweeps.ui import serve_ui
 
     serve_ui(cfg)
 
 
-_TASKS: dict[str, Callable[..., Any]] = {"train": _train, "compare": _compare, "sample": _sample, "ui": _ui}
+_TASKS: dict[str, Callable[..., Any]] = {
+    "train": _train,
+    "compare": _compare,
+    "sample": _sample,
+    "lr-find": _lr_find,
+    "ui": _ui,
+}
 
 
 def _report_errors(action: Callable[[], None]) -> int:

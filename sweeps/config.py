@@ -91,11 +91,11 @@ def read_run_config(cfg: DictConfig) -> RunConfig:
     except OmegaConfBaseException as error:
         raise RequestError(one_line(error)) from None
     run = RunConfig(
-        data=_build(DataConfig, "data", tree["data"]),
+        data=build(DataConfig, "data", tree["data"]),
         model=_build_named(MODELS, "model", tree["model"]),
         optimizer=_build_named(OPTIMIZERS, "optimizer", tree["optimizer"]),
         schedule=_build_named(SCHEDULES, "schedule", tree["schedule"]),
-        train=_build(TrainConfig, "train", tree["train"]),
+        train=build(TrainConfig, "train", tree["train"]),
         seed=_convert(int, "seed", cfg.seed),
         device=_convert(str, "device", cfg.device),
     )
@@ -123,11 +123,15 @@ def _build_named(table: dict[str, Any], group: str, tree: dict[str, Any]) -> Any
     name = tree.pop("name", None)
     if name not in table:
         raise RequestError(f"{group}.name is {name}; it must be {' or '.join(table)}: choose with {group}=...")
-    return _build(table[name], group, tree, name)
+    return build(table[name], group, tree, name)
 
 
-def _build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
-    """A dataclass from a config node of the same keys."""
+def build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
+    """A checked dataclass from a config node of the same keys.
+
+    Raises:
+        RequestError: an unknown or missing key, a wrong type or a value outside its range.
+    """
     types = get_type_hints(kind)
     place = f"{group}={name}" if name else group
     for key in tree:

@@ -30,7 +30,7 @@ def save_weights(path: Path, model: MLP, alphabet: Alphabet) -> str:
         "model": json.dumps({"name": name_of(MODELS, model.config), **dataclasses.asdict(model.config)}),
         "alphabet": json.dumps(dataclasses.asdict(alphabet)),
     }
-    save_file({name: weight.cpu() for name, weight in model.state_dict().items()}, path, metadata)
+    save_file({name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}, path, metadata)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

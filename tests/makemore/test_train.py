@@ -44,7 +44,9 @@ def run(
     optimizer: Optimizer = ADAMW,
     lr: float = 0.01,
 ) -> TrainResult:
-    config = TrainConfig(batch_size=16, steps=steps, evaluations=evaluations, targets=targets, discount=0.8)
+    config = TrainConfig(
+        batch_size=16, steps=steps, evaluations=evaluations, targets=targets, discount=0.8, precision="auto"
+    )
     return train(corpus, model, optimizer, Cosine(lr, 0.1, 0.0), config, seed)
 
 
@@ -74,7 +76,7 @@ def test_reports_come_at_the_evaluation_points_and_the_best_weights_are_kept(
     monkeypatch.setattr(makemore.train, "mean_loss", loss_that_rises_again)
     reports: list[tuple[int, float]] = []
     curve: list[Evaluation] = []
-    config = TrainConfig(batch_size=4, steps=100, evaluations=7, targets="sampled", discount=0.8)
+    config = TrainConfig(batch_size=4, steps=100, evaluations=7, targets="sampled", discount=0.8, precision="auto")
     result = train(
         corpus, MODEL, ADAMW, Constant(0.01), config, 0, report=lambda *pair: reports.append(pair), curve=curve
     )
@@ -98,7 +100,7 @@ def test_what_report_raises_ends_the_run_and_the_curve_is_kept(corpus: Corpus) -
         raise Enough
 
     curve: list[Evaluation] = []
-    config = TrainConfig(batch_size=4, steps=100, evaluations=5, targets="sampled", discount=0.8)
+    config = TrainConfig(batch_size=4, steps=100, evaluations=5, targets="sampled", discount=0.8, precision="auto")
     with pytest.raises(Enough):
         train(corpus, MODEL, ADAMW, Constant(0.01), config, 0, report=report, curve=curve)
     assert [point.step for point in curve] == [20]
@@ -106,7 +108,7 @@ def test_what_report_raises_ends_the_run_and_the_curve_is_kept(corpus: Corpus) -
 
 @pytest.mark.parametrize("lr", [1e3, 1e30, 1e38])
 def test_a_loss_far_above_guessing_or_not_finite_is_a_divergence(corpus: Corpus, lr: float) -> None:
-    config = TrainConfig(batch_size=4, steps=50, evaluations=1, targets="sampled", discount=0.8)
+    config = TrainConfig(batch_size=4, steps=50, evaluations=1, targets="sampled", discount=0.8, precision="auto")
     with pytest.raises(Diverged, match=r"at step 50 \(limit 33\); try a smaller schedule\.lr"):
         train(corpus, MODEL, SGD(0.0), Constant(lr), config, 0)
 
@@ -123,7 +125,7 @@ def test_both_targets_have_the_same_expected_gradient(corpus: Corpus) -> None:
 
 
 def test_minibatches_do_not_depend_on_how_many_steps_are_drawn_at_once(corpus: Corpus) -> None:
-    config = TrainConfig(batch_size=8, steps=40, evaluations=1, targets="sampled", discount=0.8)
+    config = TrainConfig(batch_size=8, steps=40, evaluations=1, targets="sampled", discount=0.8, precision="auto")
     whole = torch.cat([x for x, _ in minibatches(corpus, config, 40, generator_for(0, "batches"), "cpu")])
     generator = generator_for(0, "batches")
     parts = [x for steps in (13, 27) for x, _ in minibatches(corpus, config, steps, generator, "cpu")]

@@ -1,0 +1,92 @@
+"""The learning-rate range test (Smith 2017): train briefly while the rate rises, and watch the loss."""
+
+import math
+from dataclasses import dataclass
+
+from makemore.limits import check
+from makemore.model import MLPConfig
+from makemore.optimizer import Optimizer
+from makemore.train import Corpus, Stepper, TrainConfig, generator_for, make_stepper, minibatches, one_thread
+
+_SMOOTHING = 0.95  # of the exponential mean over steps
+_DIVERGED = 1.5  # the test ends where the smoothed loss is so many times its lowest
+_CHUNK = 10  # steps between two looks at the loss
+
+
+@dataclass(frozen=True)
+class LrRange:
+    """Learning rates to try: from `low` to `high`, rising by the same factor at each of `steps` steps."""
+
+    low: float
+    high: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        check("low", self.low, low=0, closed="(]")
+        check("high", self.high, low=self.low, closed="(]")
+        check("steps", self.steps, low=50, high=1_000_000)
+
+    def rates(self) -> list[float]:
+        """The learning rate of each step."""
+        factor = (self.high / self.low) ** (1 / (self.steps - 1))
+        return [self.low * factor**step for step in range(self.steps)]
+
+
+@dataclass(frozen=True)
+class LrRangeResult:
+    """What a range test saw, up to where it diverged, and what it suggests."""
+
+    lr: list[float]
+    loss: list[float]  # of each step's minibatch, before it
+    smoothed: list[float]
+    suggestion: float  # where the smoothed loss falls fastest, per factor of the rate
+    search_low: float  # a range for a search: a third of the suggestion,
+    search_high: float  # up to where the smoothed loss is lowest
+    diverged: bool
+
+
+def lr_range_test(
+    corpus: Corpus,
+    model_config: MLPConfig,
+    optimizer: Optimizer,
+    config: TrainConfig,
+    lr_range: LrRange,
+    seed: int,
+    device: str = "cpu",
+) -> LrRangeResult:
+    """Train one model on minibatches of train while the learning rate rises log-uniformly."""
+    stepper: Stepper = make_stepper(corpus, model_config, optimizer, config, seed, device)
+    batches = generator_for(seed, "batches")
+    rates = lr_range.rates()
+    losses: list[float] = []
+    smoothed: list[float] = []
+    mean, diverged = 0.0, False
+    with one_thread():
+        while len(losses) < len(rates) and not diverged:
+            chunk = rates[len(losses) : len(losses) + _CHUNK]
+            for x, y in minibatches(corpus, config, len(chunk), batches, device):
+                for loss in stepper.run(x, y, chunk[: len(x)]).tolist():
+                    losses.append(loss)
+                    mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+                    smoothed.append(mean / (1 - _SMOOTHING ** len(losses)))  # as Adam corrects its means
+                    diverged = diverged or not smoothed[-1] < _DIVERGED * min(smoothed)
+    seen = [loss for loss in smoothed if math.isfinite(loss)]
+    suggestion, lowest = _suggest(rates, seen)
+    return LrRangeResult(
+        lr=rates[: len(losses)],
+        loss=losses,
+        smoothed=smoothed,
+        suggestion=suggestion,
+        search_low=suggestion / 3,
+        search_high=max(lowest, suggestion),
+        diverged=diverged,
+    )
+
+
+def _suggest(rates: list[float], smoothed: list[float]) -> tuple[float, float]:
+    """Where the loss falls fastest, over a window that smooths the slope, and where it is lowest."""
+    lowest = min(range(len(smoothed)), key=smoothed.__getitem__)
+    window = max(len(rates) // 40, 1)
+    slopes = {at: smoothed[at + window] - smoothed[at - window] for at in range(window, lowest - window)}
+    steepest = min(slopes, key=slopes.__getitem__, default=lowest)
+    return rates[steepest], rates[lowest]

@@ -1,0 +1,241 @@
+"""The fast step is the autograd step, only faster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+from makemore import fast_step
+from makemore.autograd_step import AutogradStep
+from makemore.fast_step import FastStep, bfloat16_pays, table_pays
+from makemore.limits import LimitError
+from makemore.model import MLP, MLPConfig
+from makemore.optimizer import SGD, AdamW, Optimizer
+from makemore.schedule import Constant, Cosine, Schedule, learning_rates
+from makemore.train import one_thread
+
+STEPS = 50
+# batch_size, block_size, embedding_size, hidden_neurons, vocab_size
+SIZES = [(32, 3, 10, 40, 27), (1, 1, 1, 1, 2), (5, 8, 3, 7, 4), (70, 2, 6, 33, 30), (3, 64, 2, 5, 200)]
+LECTURE = SIZES[0]
+SGD_RULE, ADAMW_RULE = SGD(weight_decay=0.01), AdamW(weight_decay=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8)
+RULES = [
+    pytest.param(SGD(weight_decay=0.0), Constant(lr=0.1), id="sgd-constant"),
+    pytest.param(SGD_RULE, Cosine(lr=0.2, warmup=0.1, final_factor=0.0), id="sgd-decay-cosine"),
+    pytest.param(ADAMW_RULE, Constant(lr=0.01), id="adamw-constant"),
+    pytest.param(AdamW(0.0, 0.8, 0.95, 1e-6), Cosine(lr=0.02, warmup=0.0, final_factor=0.1), id="adamw-cosine"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Also the autograd step's losses have the default type."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def force_first_layer(monkeypatch: pytest.MonkeyPatch, table: bool) -> None:
+    monkeypatch.setattr(fast_step, "table_pays", lambda *sizes: table)
+
+
+def new_model(sizes: tuple[int, ...], dropout: float) -> MLP:
+    _, block_size, embedding_size, hidden_neurons, vocab_size = sizes
+    config = MLPConfig(block_size, embedding_size, hidden_neurons, dropout)
+    return MLP(config, vocab_size, torch.Generator().manual_seed(1))
+
+
+def minibatches(sizes: tuple[int, ...], targets: str, steps: int = STEPS) -> tuple[Tensor, Tensor]:
+    batch_size, block_size, _, _, vocab_size = sizes
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randint(vocab_size, (steps, batch_size, block_size), generator=generator)
+    if targets == "sampled":
+        return x, torch.randint(vocab_size, (steps, batch_size), generator=generator)
+    return x, torch.rand(steps, batch_size, vocab_size, generator=generator).pow_(4).softmax(2)
+
+
+def train_both(
+    sizes: tuple[int, ...],
+    optimizer: Optimizer,
+    schedule: Schedule,
+    targets: str,
+    dropout: float,
+    precision: str = "float32",
+) -> tuple[MLP, Tensor, MLP, Tensor]:
+    """Models and losses of the autograd step and of the fast step, each called twice."""
+    x, y = minibatches(sizes, targets)
+    lr = learning_rates(schedule, STEPS)
+    reference, fast = new_model(sizes, dropout), new_model(sizes, dropout)
+    steppers = (
+        AutogradStep(reference, optimizer, torch.Generator().manual_seed(3)),
+        FastStep(fast, optimizer, torch.Generator().manual_seed(3), precision),
+    )
+    losses = [
+        torch.cat([stepper.run(x[:20], y[:20], lr[:20]), stepper.run(x[20:], y[20:], lr[20:])]) for stepper in steppers
+    ]
+    return reference, losses[0], fast, losses[1]
+
+
+def assert_equal(reference: MLP, fast: MLP, tolerance: float) -> None:
+    for name, weight in reference.state_dict().items():
+        torch.testing.assert_close(fast.state_dict()[name], weight, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("targets", ["sampled", "distribution"])
+@pytest.mark.parametrize(("optimizer", "schedule"), RULES)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_in_double_it_equals_the_autograd_step(
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: tuple[int, ...],
+    optimizer: Optimizer,
+    schedule: Schedule,
+    targets: str,
+    dropout: float,
+    table: bool,
+) -> None:
+    force_first_layer(monkeypatch, table)
+    with default_dtype(torch.float64):
+        reference, expected, fast, losses = train_both(sizes, optimizer, schedule, targets, dropout)
+    torch.testing.assert_close(losses, expected, rtol=0, atol=1e-9)
+    assert_equal(reference, fast, tolerance=1e-9)
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("targets", ["sampled", "distribution"])
+@pytest.mark.parametrize(("optimizer", "schedule"), RULES)
+def test_in_single_it_equals_the_autograd_step(
+    monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer, schedule: Schedule, targets: str, dropout: float, table: bool
+) -> None:
+    force_first_layer(monkeypatch, table)
+    reference, expected, fast, losses = train_both(LECTURE, optimizer, schedule, targets, dropout)
+    # Sums in another order differ by some 1e-7 a step. SGD only adds that up; AdamW divides a gradient by its own
+    # size, so a weight with a gradient near zero may go another way: at most 50 steps of 0.01, in practice 1e-5.
+    tolerance = 1e-5 if isinstance(optimizer, SGD) else 1e-4
+    torch.testing.assert_close(losses, expected, rtol=0, atol=tolerance)
+    assert_equal(reference, fast, tolerance)
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("targets", ["sampled", "distribution"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_its_gradient_is_the_one_of_autograd(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], targets: str, table: bool
+) -> None:
+    force_first_layer(monkeypatch, table)
+    with default_dtype(torch.float64):
+        x, y = minibatches(sizes, targets, steps=1)
+        reference, fast = new_model(sizes, 0.0), new_model(sizes, 0.0)
+        before = {name: weight.clone() for name, weight in fast.state_dict().items()}
+        FastStep(fast, SGD(weight_decay=0.0), torch.Generator()).run(x, y, [1.0])
+        torch.nn.functional.cross_entropy(reference(x[0]), y[0]).backward()  # type: ignore[no-untyped-call]
+    for name, parameter in reference.named_parameters():
+        torch.testing.assert_close(before[name] - fast.state_dict()[name], parameter.grad, rtol=0, atol=1e-12)
+
+
+def test_the_batch_size_may_change_between_runs() -> None:
+    reference, fast = new_model(LECTURE, 0.2), new_model(LECTURE, 0.2)
+    for model, Step in ((reference, AutogradStep), (fast, FastStep)):
+        stepper = Step(model, ADAMW_RULE, torch.Generator().manual_seed(3))
+        for batch_size in (32, 7, 100, 32):
+            x, y = minibatches((batch_size, *LECTURE[1:]), "sampled")
+            stepper.run(x, y, [0.001] * STEPS)
+    assert_equal(reference, fast, tolerance=1e-4)
+
+
+def test_a_run_longer_than_its_memory_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_step, "_PIECE_STEPS", 7)
+    reference, expected, fast, losses = train_both(LECTURE, ADAMW_RULE, Constant(lr=0.001), "sampled", dropout=0.2)
+    torch.testing.assert_close(losses, expected, rtol=0, atol=1e-4)
+    assert_equal(reference, fast, tolerance=1e-4)
+
+
+def test_the_same_arguments_give_bitwise_equal_weights() -> None:
+    weights = [train_both(LECTURE, ADAMW_RULE, Constant(lr=0.01), "sampled", dropout=0.2)[2] for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0].parameters(), weights[1].parameters(), strict=True))
+
+
+def test_the_parameters_become_views_of_one_buffer_and_keep_their_values() -> None:
+    model = new_model(LECTURE, 0.0)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    parameters = list(model.parameters())
+    stepper = FastStep(model, SGD_RULE, torch.Generator())
+    assert all(new is old for new, old in zip(model.parameters(), parameters, strict=True))
+    assert {p.untyped_storage().data_ptr() for p in parameters} == {stepper.flat.untyped_storage().data_ptr()}
+    assert sum(p.numel() for p in parameters) == stepper.flat.numel()
+    assert sum(p.numel() for p in model.decayed) == stepper.decayed.numel()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name])
+    model.load_state_dict({name: torch.full_like(weight, 2.0) for name, weight in before.items()})
+    assert bool((stepper.flat == 2).all())
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("optimizer", [SGD_RULE, ADAMW_RULE], ids=["sgd", "adamw"])
+def test_bfloat16_products_stay_close_to_float32(
+    monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer, table: bool
+) -> None:
+    force_first_layer(monkeypatch, table)
+    lr = 0.1 if isinstance(optimizer, SGD) else 0.002
+    reference, expected, fast, losses = train_both(LECTURE, optimizer, Constant(lr), "sampled", 0.0, "bfloat16")
+    assert not torch.equal(losses, expected)
+    # bfloat16 keeps 8 bits, so a rounded logit (here below 2) is off by 2^-8 or less, and a loss by no more than that,
+    # plus as much again for weights that went a slightly different way
+    torch.testing.assert_close(losses, expected, rtol=0, atol=2**-7)
+    for name, weight in reference.state_dict().items():
+        difference = fast.state_dict()[name] - weight
+        moved = weight - new_model(LECTURE, 0.0).state_dict()[name]
+        assert fast.state_dict()[name].dtype == torch.float32
+        assert float(difference.norm() / moved.norm()) < 0.1, name
+
+
+def test_the_table_is_for_large_batches_of_a_small_alphabet() -> None:
+    assert table_pays(512, 8, 24, 500, 27)
+    assert not table_pays(32, 3, 10, 200, 27)
+    assert not table_pays(512, 8, 24, 500, 1000)
+    assert not table_pays(1, 1, 1, 1, 2)
+
+
+def test_the_rules_decide_which_path_is_taken() -> None:
+    for sizes in [(32, 3, 10, 200, 27), (256, 5, 16, 200, 27)]:
+        stepper = FastStep(new_model(sizes, 0.0), SGD_RULE, torch.Generator(), "auto")
+        x, y = minibatches(sizes, "sampled", steps=1)
+        stepper.run(x, y, [0.1])
+        assert (type(stepper.first).__name__ == "_Table") == table_pays(*sizes)
+        assert (stepper.product_dtype == torch.bfloat16) == bfloat16_pays(*sizes)
+
+
+@pytest.mark.parametrize("feature", ["amx_bf16", "avx512_bf16", None])
+def test_auto_takes_bfloat16_only_for_large_products_on_a_processor_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, feature: str | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {feature: True})
+    assert bfloat16_pays(512, 8, 48, 800, 500) == (feature is not None)
+    assert not bfloat16_pays(32, 3, 10, 200, 27)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(LimitError, match="precision is float8; it must be float32 or bfloat16 or auto"):
+        FastStep(new_model(LECTURE, 0.0), SGD_RULE, torch.Generator(), "float8")
+
+
+def test_bfloat16_is_refused_for_a_double_model_and_auto_leaves_it_exact() -> None:
+    model = new_model(LECTURE, 0.0).double()
+    with pytest.raises(LimitError, match="precision is bfloat16"):
+        FastStep(model, SGD_RULE, torch.Generator(), "bfloat16")
+    stepper = FastStep(model, SGD_RULE, torch.Generator(), "auto")
+    stepper.run(*minibatches(LECTURE, "sampled", steps=1), [0.1])
+    assert stepper.product_dtype == torch.float64
