@@ -7,21 +7,15 @@ the ratio is the median over rounds of one round's ratio, since times on a share
 Words: names.txt in the folder $MAKEMORE_DATA_DIR, else the list that makemore ships, else random ones.
 """
 
-import argparse
-import json
-import os
-import platform
-import random
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 
 import torch
+from common import alternate, finish, load_words, parse_arguments
 from torch.nn import functional as F
 
-from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
+from makemore.data import Alphabet, split_words
 from makemore.fast_step import FastStep
 from makemore.model import MLP, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
@@ -42,31 +36,6 @@ class Sizes:
     @property
     def model(self) -> MLPConfig:
         return MLPConfig(self.block_size, self.embedding_size, self.hidden_neurons, dropout=0.0)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison. `ratio` is theirs / ours; for the bare products it is ours / theirs."""
-
-    name: str
-    goal: str
-    ours_us: float
-    theirs_us: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-
-
-def lecture_words() -> tuple[list[str], str]:
-    """A list of words and where it comes from."""
-    folder = os.environ.get("MAKEMORE_DATA_DIR")
-    if folder and (Path(folder) / "names.txt").exists():
-        return read_words(Path(folder) / "names.txt"), "names.txt"
-    if GIVEN_NAMES.exists():
-        return read_words(GIVEN_NAMES), GIVEN_NAMES.name
-    letters = random.Random(0)
-    words = ["".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=letters.randint(3, 9))) for _ in range(30_000)]
-    return words, "random words"
 
 
 def fast_loop(corpus: Corpus, sizes: Sizes, optimizer: Optimizer, precision: str = "float32") -> Loop:
@@ -174,87 +143,50 @@ def products_loop(corpus: Corpus, sizes: Sizes, transposed: bool) -> Loop:
     return loop
 
 
-def compare(name: str, goal: str, ours: Loop, theirs: Loop, steps: int, rounds: int, inverse: bool = False) -> Row:
-    """Time both by turns; times and ratio are medians over the rounds, with the ratio's quartiles."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for loop in (ours, theirs):
-        loop(max(5, steps // 10))
-    for _ in range(rounds):
-        for loop, seconds in zip((ours, theirs), times, strict=True):
-            start = time.perf_counter()
-            loop(steps)
-            seconds.append((time.perf_counter() - start) / steps * 1e6)
-    ratios = [a / b if inverse else b / a for a, b in zip(*times, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return Row(name, goal, statistics.median(times[0]), statistics.median(times[1]), middle, low, high)
+def compare(name: str, goal: str, ours: Loop, theirs: Loop, steps: int, rounds: int) -> dict[str, object]:
+    """A row of the table: microseconds a step, and the ratio theirs / ours with its quartiles."""
+    timed = alternate(partial(ours, steps), partial(theirs, steps), rounds)
+    return {
+        "step": name,
+        "ours us": timed["ours_seconds"] / steps * 1e6,
+        "theirs us": timed["theirs_seconds"] / steps * 1e6,
+        "theirs / ours": timed["ratio"],
+        "quartiles": f"{timed['ratio_low']:.2f} - {timed['ratio_high']:.2f}",
+        "at least": goal,
+    }
 
 
-def measure(rounds: int, compiled: bool) -> tuple[list[Row], str]:
-    words, source = lecture_words()
+def measure(words: list[str], rounds: int, compiled: bool) -> list[dict[str, object]]:
     split, alphabet = split_words(words, "lecture", seed=42), Alphabet.of(words)
     small, large = Sizes(3, 10, 200, 32), Sizes(8, 24, 500, 512)
     near, far = (build_corpus(split, alphabet, sizes.block_size) for sizes in (small, large))
-    sgd = SGD(weight_decay=0.0)
+    sgd = fast_loop(near, small, SGD(weight_decay=0.0))
     a, b = "block 3, emb 10, hidden 200, batch 32", "block 8, emb 24, hidden 500, batch 512"
-    ours, adamw = fast_loop(near, small, sgd), fast_loop(near, small, ADAMW)
+    plain, best = (products_loop(near, small, transposed) for transposed in (False, True))
     rows = [
-        compare(f"{a}, SGD / lecture's loop", ">= 2.8", ours, lecture_loop(near, small), 1000, rounds),
-        compare(
-            f"{a}, SGD / its products", "<= 2", ours, products_loop(near, small, False), 1000, rounds, inverse=True
-        ),
-        compare(
-            f"{a}, SGD / its products, best layouts",
-            "",
-            ours,
-            products_loop(near, small, True),
-            1000,
-            rounds,
-            inverse=True,
-        ),
-        compare(f"{a}, AdamW / module", ">= 2.5", adamw, module_loop(near, small), 1000, rounds),
+        compare(f"{a}, SGD; the lecture's loop", "2.8", sgd, lecture_loop(near, small), 1000, rounds),
+        compare(f"{a}, SGD; its six products alone", "0.5", sgd, plain, 1000, rounds),
+        compare(f"{a}, SGD; the same in their best layouts", "", sgd, best, 1000, rounds),
+        compare(f"{a}, AdamW; module", "2.5", fast_loop(near, small, ADAMW), module_loop(near, small), 1000, rounds),
     ]
-    for precision, goal in (("float32", ">= 2"), ("bfloat16", "3.5 with AMX")):
-        ours = fast_loop(far, large, ADAMW, precision)
-        rows.append(compare(f"{b}, AdamW {precision} / module", goal, ours, module_loop(far, large), 50, rounds))
+    for precision, goal in (("float32", "2"), ("bfloat16", "3.5 with AMX")):
+        ours, theirs = fast_loop(far, large, ADAMW, precision), module_loop(far, large)
+        rows.append(compare(f"{b}, AdamW, {precision}; module", goal, ours, theirs, 50, rounds))
     if compiled:
         for sizes, corpus, name, steps in ((small, near, a, 1000), (large, far, b, 50)):
-            theirs = module_loop(corpus, sizes, compiled=True)
-            rows.append(
-                compare(f"{name}, AdamW / compiled module", "", fast_loop(corpus, sizes, ADAMW), theirs, steps, rounds)
-            )
-    return rows, source
+            ours, theirs = fast_loop(corpus, sizes, ADAMW), module_loop(corpus, sizes, compiled=True)
+            rows.append(compare(f"{name}, AdamW; compiled module", "", ours, theirs, steps, rounds))
+    return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="How long a training step takes, beside plain torch.")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each side is timed")
+    parser = parse_arguments(__doc__.splitlines()[0], rounds=15)
     parser.add_argument("--compile", action="store_true", help="also compare with torch.compile, which takes a while")
-    parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
+    words, source = load_words()
     with one_thread():
-        rows, source = measure(arguments.rounds, arguments.compile)
-    processor = torch.cpu.get_capabilities()
-    machine = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "simd": torch.backends.cpu.get_cpu_capability(),
-        "avx512_bf16": bool(processor.get("avx512_bf16")),
-        "amx_bf16": bool(processor.get("amx_bf16")),
-        "words": source,
-    }
-    print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    print(f"| {'ours / theirs':74} | ours us | theirs us | ratio | quartiles   | goal         |")
-    print(f"|{'-' * 76}|--------:|----------:|------:|-------------|--------------|")
-    for row in rows:
-        quartiles = f"{row.ratio_low:.2f} - {row.ratio_high:.2f}"
-        print(
-            f"| {row.name:74} | {row.ours_us:7.1f} | {row.theirs_us:9.1f} | {row.ratio:5.2f} | {quartiles} "
-            f"| {row.goal:12} |"
-        )
-    if arguments.json:
-        arguments.json.write_text(
-            json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n"
-        )
+        rows = measure(words, arguments.rounds, arguments.compile)
+    finish(rows, source, arguments.json)
 
 
 if __name__ == "__main__":

@@ -78,8 +78,8 @@ class DistinctContexts:
 
     x: Tensor  # (m, block_size) of the stream's dtype
     offsets: Tensor  # (m + 1,) int64
-    next_tokens: Tensor  # (pairs,) int64
-    counts: Tensor  # (pairs,) int64
+    next_tokens: Tensor  # (pairs,) of the stream's dtype
+    counts: Tensor  # (pairs,) int32
     index: Tensor  # the context of each example, (n,) int32
     vocab_size: int
 
@@ -90,7 +90,7 @@ class DistinctContexts:
         """Empirical next-character distributions of the contexts (k,), as (k, vocab_size) float32 rows."""
         table = torch.zeros(len(contexts), self.vocab_size)
         row, pair = entries_of(self.offsets, contexts)
-        table[row, self.next_tokens[pair]] = self.counts[pair].float()
+        table[row, self.next_tokens[pair].long()] = self.counts[pair].float()
         return table.div_(table.sum(1, keepdim=True))
 
     def blocks(self, rows: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -99,7 +99,7 @@ class DistinctContexts:
             stop = min(start + rows, len(self))
             pairs = slice(int(self.offsets[start]), int(self.offsets[stop]))
             row = torch.repeat_interleave(self.offsets[start + 1 : stop + 1] - self.offsets[start:stop])
-            yield self.x[start:stop].long(), row, self.next_tokens[pairs], self.counts[pairs]
+            yield self.x[start:stop].long(), row, self.next_tokens[pairs].long(), self.counts[pairs]
 
 
 def entries_of(offsets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +122,8 @@ def distinct_contexts(examples: Examples) -> DistinctContexts:
     x = examples.stream.unfold(0, block_size, 1)[positions[example_of] - block_size]
     pair, counts = torch.unique(index * vocab_size + examples.stream[positions], return_counts=True)
     offsets = torch.searchsorted(pair, torch.arange(m + 1) * vocab_size)
-    return DistinctContexts(x, offsets, pair % vocab_size, counts, index.int(), vocab_size)
+    next_tokens = (pair % vocab_size).to(x.dtype)
+    return DistinctContexts(x, offsets, next_tokens, counts.int(), index.int(), vocab_size)
 
 
 def rank_rows(columns: Iterable[Tensor], rows: int, vocab_size: int) -> tuple[int, Tensor]:

@@ -15,9 +15,9 @@ class _Order:
     P(w | context) = (count(context, w) - discount)+ / total(context) + backoff(context) P(w | context less one).
     """
 
-    parent: Tensor  # the context one character shorter, in the order below, (contexts,) int64
+    parent: Tensor  # the context one character shorter, in the order below, (contexts,) int32
     offsets: Tensor  # (contexts + 1,) int64
-    next_tokens: Tensor  # (entries,) int64
+    next_tokens: Tensor  # (entries,) of the contexts' dtype
     probabilities: Tensor  # the first term, (entries,) float32
     backoff: Tensor  # discount * distinct next characters / total, (contexts,) float32
 
@@ -40,11 +40,11 @@ class KneserNey:
             shorter = x[:, 1:]
             size, parent = rank_rows(shorter.unbind(1), len(x), vocab_size)
             self._orders.append(_discounted(row, token, count, parent, discount))
-            pair, place = torch.unique(parent[row] * vocab_size + token, return_inverse=True)
-            row, token = pair // vocab_size, pair % vocab_size
-            count = torch.bincount(place)  # each entry of the longer order has another preceding character
+            # Each entry of the longer order has another character before the shorter context.
+            pair, count = torch.unique(parent[row] * vocab_size + token, return_counts=True)
+            row, token = pair // vocab_size, (pair % vocab_size).to(x.dtype)
             x = torch.empty(size, shorter.shape[1], dtype=x.dtype).index_copy_(0, parent, shorter)
-        characters = torch.zeros(vocab_size).index_add_(0, token, count.float())
+        characters = torch.zeros(vocab_size).index_add_(0, token.long(), count.float())
         above = (characters - discount).clamp_(min=0)
         self._base = (above + (characters.sum() - above.sum()) / vocab_size) / characters.sum()
 
@@ -52,12 +52,12 @@ class KneserNey:
         """Smoothed distributions of the contexts (k,), as (k, vocab_size) float32 rows."""
         chain = [contexts]
         for order in self._orders:
-            chain.append(order.parent[chain[-1]])
+            chain.append(order.parent[chain[-1]].long())
         table = self._base.expand(len(contexts), -1).clone()
         for order, places in zip(reversed(self._orders), reversed(chain[:-1]), strict=True):
             table.mul_(order.backoff[places].unsqueeze(1))
             row, entry = entries_of(order.offsets, places)
-            table[row, order.next_tokens[entry]] += order.probabilities[entry]
+            table[row, order.next_tokens[entry].long()] += order.probabilities[entry]
         return table
 
 
@@ -69,4 +69,4 @@ def _discounted(row: Tensor, token: Tensor, count: Tensor, parent: Tensor, disco
     probabilities = (count.float() - discount).clamp_(min=0) / total[row]
     kept = torch.zeros(contexts).index_add_(0, row, probabilities)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    return _Order(parent, offsets, token, probabilities, 1 - kept)
+    return _Order(parent.int(), offsets, token, probabilities, 1 - kept)

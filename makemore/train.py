@@ -26,6 +26,7 @@ from makemore.schedule import Schedule, learning_rates
 TARGETS = ("sampled", "distribution", "kneser_ney")
 _DIVERGED = 10.0  # a bad initialisation of a lecture starts at 8 times the loss of guessing, and recovers
 _TABLE_NUMBERS = 50_000_000  # 200 MB of target distributions
+_TABLE_BLOCK = 65_536  # contexts whose distributions are made at a time
 _CHUNK_NUMBERS = 2_000_000  # of gathered contexts and targets: some 16 MB, so that gathering stays in cache and memory
 
 
@@ -103,7 +104,7 @@ class Corpus:
         make = KneserNey(contexts, discount).targets if kind == "kneser_ney" else contexts.targets
         if len(contexts) * contexts.vocab_size > _TABLE_NUMBERS:
             return make
-        table = make(torch.arange(len(contexts)))
+        table = torch.cat([make(block) for block in torch.split(torch.arange(len(contexts)), _TABLE_BLOCK)])
         return partial(table.index_select, 0)
 
 
