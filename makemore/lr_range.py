@@ -39,9 +39,9 @@ class LrRangeResult:
     lr: list[float]
     loss: list[float]  # of each step's minibatch, before it
     smoothed: list[float]
-    suggestion: float  # where the smoothed loss falls fastest, per factor of the rate
-    search_low: float  # a range for a search: a third of the suggestion,
-    search_high: float  # up to where the smoothed loss is lowest
+    search_low: float  # where the smoothed loss falls fastest, per factor of the rate
+    search_high: float  # where it is lowest
+    suggestion: float  # their geometric mean: the first is too careful for a rate that decays, the second at the edge
     diverged: bool
 
 
@@ -71,19 +71,19 @@ def lr_range_test(
                     smoothed.append(mean / (1 - _SMOOTHING ** len(losses)))  # as Adam corrects its means
                     diverged = diverged or not smoothed[-1] < _DIVERGED * min(smoothed)
     seen = [loss for loss in smoothed if math.isfinite(loss)]
-    suggestion, lowest = _suggest(rates, seen)
+    steepest, lowest = _steepest_and_lowest(rates, seen)
     return LrRangeResult(
         lr=rates[: len(losses)],
         loss=losses,
         smoothed=smoothed,
-        suggestion=suggestion,
-        search_low=suggestion / 3,
-        search_high=max(lowest, suggestion),
+        search_low=steepest,
+        search_high=lowest,
+        suggestion=math.sqrt(steepest * lowest),
         diverged=diverged,
     )
 
 
-def _suggest(rates: list[float], smoothed: list[float]) -> tuple[float, float]:
+def _steepest_and_lowest(rates: list[float], smoothed: list[float]) -> tuple[float, float]:
     """Where the loss falls fastest, over a window that smooths the slope, and where it is lowest."""
     lowest = min(range(len(smoothed)), key=smoothed.__getitem__)
     window = max(len(rates) // 40, 1)

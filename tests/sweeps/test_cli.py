@@ -30,7 +30,7 @@ def test_cfg_job_prints_one_readable_page(makemore: Makemore, workdir: Path) -> 
     assert len(answer.out.splitlines()) < 70
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "compare", "sample", "ui"])
+@pytest.mark.parametrize("command", ["train", "sweep", "compare", "sample", "lr-find", "ui"])
 def test_every_command_explains_itself(makemore: Makemore, workdir: Path, command: str) -> None:
     answer = makemore(command, "--help")
     assert answer.code == 0
@@ -66,6 +66,9 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["sample", "run=absent"], "run is absent"),
         (["sample", "n=0.5"], "n is 0.5; it must be an integer"),
         (["ui", "port=0"], "port is 0; it must be an integer from 1 to 65535"),
+        (["lr-find", "lr_find.low=0"], "lr_find.low is 0.0; it must be > 0"),
+        (["lr-find", "lr_find.steps=5"], "lr_find.steps is 5; it must be >= 50"),
+        (["lr-find", "lr_find.picture=absent/lr.png"], "lr_find.picture is absent/lr.png; its folder must exist"),
         (["tarin"], "there is no command tarin"),
     ],
 )
