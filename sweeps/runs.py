@@ -7,9 +7,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
+from optuna import TrialPruned
 
 from makemore.sample import sample_words
-from makemore.train import Evaluation, TrainResult, generator_for, train
+from makemore.train import Diverged, Evaluation, TrainResult, generator_for, train
 from sweeps.config import RunConfig, read_run_config
 from sweeps.sources import Source, load_corpus, load_source
 from sweeps.tracking import TrackedRun, open_tracking
@@ -48,7 +49,7 @@ def run_training(
 
     Raises:
         RequestError: the config asks for what cannot be; nothing is recorded.
-        Diverged, Exception: training failed; the run is recorded as FAILED with the reason.
+        Exception: training failed, diverged or was pruned; the run is recorded as such, with its curve so far.
     """
     config = read_run_config(cfg)
     source = load_source(config.data)
@@ -87,9 +88,8 @@ def run_training(
         )
         weights_digest = _keep(run, cfg, config, source, result, curve)
     except BaseException as error:
-        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
-        reason = "interrupted" if interrupted else f"{type(error).__name__}: {error}"
-        run.end("KILLED" if interrupted else "FAILED", {"reason": reason[:500], **_state(trial, "FAIL")})
+        status, state = _how_it_ended(error, trial)
+        run.end(status, {"reason": f"{type(error).__name__}: {error}"[:500], **_state(trial, state)})
         raise
     run.end("FINISHED", {"weights_digest": weights_digest, **_state(trial, "COMPLETE")})
     return RunOutcome(result.best_dev_loss, run.run_id, tags["config_hash"], weights_digest, result)
@@ -101,6 +101,13 @@ def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
     values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
     words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
     return " ".join([f"#{trial.number:03d}" if trial else str(params["model"]), *words])
+
+
+def _how_it_ended(error: BaseException, trial: TrialOf | None) -> tuple[str, str]:
+    """MLflow's status and Optuna's state of a run that `error` ended."""
+    if isinstance(error, TrialPruned) or (trial is not None and isinstance(error, Diverged)):
+        return "KILLED", "PRUNED"
+    return ("KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"), "FAIL"
 
 
 def _state(trial: TrialOf | None, state: str) -> dict[str, str]:

@@ -1,12 +1,16 @@
 """A study: Optuna asks and is told, each trial is a Hydra job."""
 
 import hashlib
+import itertools
 import json
+import math
 import re
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -16,13 +20,15 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, TrialPruned
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from makemore.limits import LimitError, check
+from makemore.train import Diverged
 from sweeps.compare import summary
 from sweeps.config import one_line, read_run_config
 from sweeps.errors import AllTrialsFailed, RequestError
@@ -57,8 +63,9 @@ def run_study(
         raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
     identity = _check_jobs(hydra_context, cfg, space, fixed)
     sampler = _PerTrialSeed(_sampler_factory(cfg, space), settings.seed)
+    pruner = _make_pruner(cfg)
     store = open_tracking(cfg.tracking)
-    study = _open_study(settings, identity, sampler)
+    study = _open_study(settings, identity, sampler, pruner)
     parent = store.open_study_run(settings.name, {"space": str(cfg.space.name)}, load_source(identity.data))
     try:
         _run_trials(hydra_context, task_function, cfg, settings, study, sampler, space, fixed, parent.run_id)
@@ -85,10 +92,19 @@ def _run_trials(
     of: TrialOf
 
     def job(trial_cfg: DictConfig) -> float:
-        def report(step: int, dev_loss: float) -> None:
-            trial.report(dev_loss, step)
+        evaluations = itertools.count(1)  # the resource that pruners count in: steps differ between trials
 
-        outcome: RunOutcome = task_function(trial_cfg, of, report)
+        def report(step: int, dev_loss: float) -> None:
+            trial.report(dev_loss, next(evaluations))
+            if trial.should_prune():
+                raise TrialPruned(f"pruned at step {step}")
+
+        try:
+            outcome: RunOutcome = task_function(trial_cfg, of, report)
+        except Diverged as error:
+            # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
+            trial.report(math.inf, next(evaluations))
+            raise TrialPruned(str(error)) from error
         for key in ("run_id", "config_hash", "weights_digest"):
             trial.set_user_attr(key, getattr(outcome, key))
         return outcome.dev_loss
@@ -97,9 +113,13 @@ def _run_trials(
     finished = sum(old.state in FINISHED for old in study.get_trials(deepcopy=False))
     to_run = settings.n_trials - finished
     failures = 0
+    started = time.monotonic()
     with tqdm(total=settings.n_trials, initial=finished, unit="trial", desc=settings.name, file=sys.stderr) as progress:
         progress.set_postfix_str(_best(study))
         while finished < settings.n_trials and failures < to_run and not sampler.is_exhausted(study):
+            if settings.timeout is not None and time.monotonic() - started > settings.timeout:
+                progress.write(f"study.timeout is over: {settings.timeout:g} s", file=sys.stderr)
+                break
             trial = study.ask(space)
             of = TrialOf(settings.name, trial.number, parent_id, tuple(space))
             overrides = [format_override(key, value) for key, value in trial.params.items()]
@@ -118,11 +138,11 @@ def _run_trials(
                 progress.write(f"trial {trial.number} failed: {reason}", file=sys.stderr)
             progress.set_postfix_str(_best(study))
     if not any(old.state == TrialState.COMPLETE for old in study.get_trials(deepcopy=False)):
-        raise AllTrialsFailed(f"all {failures} trials of study {settings.name} failed; the reasons stand above")
+        raise AllTrialsFailed(f"no trial of study {settings.name} is complete: all failed, diverged or were pruned")
     if finished < settings.n_trials and sampler.is_exhausted(study):
         print(f"makemore: every point of the grid was tried: {finished} trials", file=sys.stderr)
     elif finished < settings.n_trials:
-        print(f"makemore: stopped at {finished} of {settings.n_trials} trials: {failures} failed", file=sys.stderr)
+        print(f"makemore: stopped at {finished} of {settings.n_trials} trials, {failures} failed", file=sys.stderr)
 
 
 def _tell(study: optuna.Study, trial: Trial, job_return: JobReturn) -> str | None:
@@ -131,6 +151,9 @@ def _tell(study: optuna.Study, trial: Trial, job_return: JobReturn) -> str | Non
         study.tell(trial, job_return.return_value)
         return None
     error = job_return._return_value  # the public property raises it
+    if isinstance(error, TrialPruned):
+        study.tell(trial, state=TrialState.PRUNED)
+        return None
     reason = f"{type(error).__name__}: {error}"
     _tell_failed(study, trial, reason)
     return reason
@@ -160,6 +183,7 @@ class _Settings:
     n_trials: int
     seed: int
     storage: str
+    timeout: float | None
 
     @classmethod
     def read(cls, cfg: DictConfig) -> "_Settings":
@@ -167,15 +191,19 @@ class _Settings:
         for key in ("n_trials", "seed"):
             if type(node[key]) is not int:
                 raise RequestError(f"study.{key} is {node[key]!r}; it must be an integer")
+        if type(node.timeout) not in (int, float, type(None)):
+            raise RequestError(f"study.timeout is {node.timeout!r}; it must be a number of seconds, or null")
         try:
             check("study.n_trials", node.n_trials, low=1)
             check("study.seed", node.seed, low=0, high=2**31)
+            if node.timeout is not None:
+                check("study.timeout", node.timeout, low=0, closed="(]")
         except LimitError as error:
             raise RequestError(str(error)) from None
         name = str(node.name)
         if not re.fullmatch(r"[\w][\w.-]{0,99}", name):
             raise RequestError(f"study.name is {name!r}; it must be 1 to 100 letters, digits, '.', '_' or '-'")
-        return cls(name, node.n_trials, node.seed, resolve_url("study.storage", node.storage))
+        return cls(name, node.n_trials, node.seed, resolve_url("study.storage", node.storage), node.timeout)
 
 
 def _check_jobs(hydra_context: HydraContext, cfg: DictConfig, space: Space, fixed: list[str]) -> "_Identity":
@@ -230,13 +258,14 @@ def _flatten(record: dict[str, Any]) -> dict[str, str]:
     return flat
 
 
-def _open_study(settings: _Settings, identity: _Identity, sampler: BaseSampler) -> optuna.Study:
+def _open_study(settings: _Settings, identity: _Identity, sampler: BaseSampler, pruner: BasePruner) -> optuna.Study:
     make_folder(settings.storage)
     try:
         study = optuna.create_study(
             study_name=settings.name,
             storage=settings.storage,
             sampler=sampler,
+            pruner=pruner,
             direction="minimize",
             load_if_exists=True,
         )
@@ -255,15 +284,27 @@ def _open_study(settings: _Settings, identity: _Identity, sampler: BaseSampler) 
 
 
 def _sampler_factory(cfg: DictConfig, space: Space) -> Callable[..., BaseSampler]:
-    try:
-        make = instantiate(cfg.sampler)
-        if make.func is GridSampler:
-            grid = grid_of(space)
-            return lambda seed: GridSampler(grid, seed=seed)
-        make(seed=0)
-    except (HydraException, ImportError, TypeError, ValueError) as error:
-        raise RequestError(f"sampler cannot be made: {one_line(error)}") from None
+    make = _instantiate(cfg, "sampler")
+    if make.func is GridSampler:
+        return partial(GridSampler, grid_of(space))
+    _instantiate(cfg, "sampler", make)
     return make  # type: ignore[no-any-return]
+
+
+def _make_pruner(cfg: DictConfig) -> BasePruner:
+    for key, low in (("min_resource", 1), ("reduction_factor", 2)):  # Hyperband would find out in its first trial
+        value = cfg.pruner.get(key, low)
+        if type(value) is not int or value < low:
+            raise RequestError(f"pruner.{key} is {value!r}; it must be an integer >= {low}")
+    return _instantiate(cfg, "pruner")  # type: ignore[no-any-return]
+
+
+def _instantiate(cfg: DictConfig, group: str, make: Callable[..., Any] | None = None) -> Any:
+    """What the config of a sampler or pruner stands for; a sampler's is a factory that takes the seed."""
+    try:
+        return make(seed=0) if make else instantiate(cfg[group])
+    except (HydraException, ImportError, TypeError, ValueError) as error:
+        raise RequestError(f"{group} cannot be made: {one_line(error)}") from None
 
 
 class _PerTrialSeed(BaseSampler):

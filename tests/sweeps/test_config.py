@@ -8,8 +8,6 @@ from omegaconf import DictConfig
 from sweeps.config import conf_dir, read_run_config
 from sweeps.errors import RequestError
 
-GROUPS = ("data", "model", "optimizer", "schedule", "sampler", "space")
-
 
 @pytest.fixture(autouse=True)
 def conf() -> Iterator[None]:
@@ -36,7 +34,7 @@ def test_every_file_of_the_tree_composes_into_a_run() -> None:
         extra = ["data.path=towns.txt"] if path.stem == "file" else []
         read_run_config(config(*overrides, *extra))
         composed += 1
-    assert composed == 28
+    assert composed == 33
 
 
 @pytest.mark.parametrize(

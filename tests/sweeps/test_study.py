@@ -18,7 +18,7 @@ from sweeps.space import corner_overrides, read_space
 from sweeps.tracking import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "train.batch_size=8", "model.hidden_neurons=int(interval(4,16))")
-STUDY = ("sweep", "study.name=a", *TINY)
+STUDY = ("sweep", "study.name=a", "pruner=none", *TINY)
 
 
 def trials(folder: Path, name: str = "a") -> list[optuna.trial.FrozenTrial]:
@@ -53,8 +53,8 @@ def test_a_study_goes_on_to_its_new_total(makemore: Makemore, workdir: Path) -> 
 def test_a_resumed_study_draws_what_an_uninterrupted_one_would(makemore: Makemore, workdir: Path) -> None:
     for total in (2, 4):
         makemore(*STUDY, "sampler=random", f"study.n_trials={total}")
-    makemore("sweep", "study.name=b", *TINY, "sampler=random", "study.n_trials=4")
-    makemore("sweep", "study.name=c", *TINY, "sampler=random", "study.n_trials=4", "study.seed=1")
+    makemore("sweep", "study.name=b", "pruner=none", *TINY, "sampler=random", "study.n_trials=4")
+    makemore("sweep", "study.name=c", "pruner=none", *TINY, "sampler=random", "study.n_trials=4", "study.seed=1")
     a, b, c = ([trial.params for trial in trials(workdir, name)] for name in "abc")
     assert a == b
     assert a != c
@@ -160,12 +160,57 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(
     assert table[-1]["state"] == "FAIL"
 
 
-def test_all_trials_failing_is_exit_1(makemore: Makemore, workdir: Path) -> None:
+def test_a_diverged_trial_is_pruned_at_once_and_never_wins(makemore: Makemore, workdir: Path) -> None:
+    words = ("optimizer=sgd", "optimizer.weight_decay=0", "schedule=constant", "schedule.lr=0.1,1e30")
+    arguments = ("sweep", "study.name=a", "space=none", "sampler=grid", *TINY[:3], *words)
+    assert makemore(*arguments, "study.n_trials=2").code == 0
+    by_state = {trial.state.name: trial for trial in trials(workdir)}
+    assert set(by_state) == {"COMPLETE", "PRUNED"}
+    assert by_state["PRUNED"].params["schedule.lr"] == 1e30
+    assert by_state["PRUNED"].value == float("inf")
+    [run] = [run for run in runs(workdir, "trial") if run.info.status == "KILLED"]
+    assert run.data.tags["trial_state"] == "PRUNED"
+    assert run.data.tags["reason"].startswith("Diverged: ")
+
+
+def test_a_pruned_trial_stops_early_and_keeps_its_curve(makemore: Makemore, workdir: Path) -> None:
+    arguments = ("pruner=median", "pruner.n_startup_trials=1", "pruner.n_warmup_steps=0", "train.evaluations=10")
+    assert makemore(*STUDY, "study.n_trials=8", *arguments).code == 0
+    pruned = [trial for trial in trials(workdir) if trial.state.name == "PRUNED"]
+    assert pruned
+    client = MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlruns/mlflow.db")
+    for trial in pruned:
+        [run] = [run for run in runs(workdir, "trial") if run.data.tags["trial_number"] == str(trial.number)]
+        assert (run.info.status, run.data.tags["trial_state"]) == ("KILLED", "PRUNED")
+        curve = [point.value for point in client.get_metric_history(run.info.run_id, "dev_loss")]
+        assert curve == list(trial.intermediate_values.values())
+        assert len(curve) < 10
+        assert "best_dev_loss" not in run.data.metrics
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "asha", "median", "patient", "none"])
+def test_every_pruner_runs_a_study(makemore: Makemore, workdir: Path, pruner: str) -> None:
+    assert makemore(*STUDY, "study.n_trials=12", "train.evaluations=9", f"pruner={pruner}").code == 0
+    states = [trial.state.name for trial in trials(workdir)]
+    assert len(states) == 12
+    assert pruner == "patient" or ("PRUNED" in states) == (pruner != "none")  # so few evaluations try no patience
+
+
+def test_a_study_stops_at_its_timeout_and_goes_on_later(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore(*STUDY, "study.n_trials=5000", "study.timeout=2")
+    assert answer.code == 0
+    assert "study.timeout is over" in answer.err
+    done = len(trials(workdir))
+    assert 0 < done < 5000
+    assert makemore(*STUDY, f"study.n_trials={done + 1}").code == 0
+    assert len(trials(workdir)) == done + 1
+
+
+def test_no_complete_trial_is_exit_1(makemore: Makemore, workdir: Path) -> None:
     diverging = ("optimizer=sgd", "schedule=constant", "schedule.lr=1e30", "optimizer.weight_decay=0")
     answer = makemore(*STUDY, "study.n_trials=2", *diverging)
     assert answer.code == 1
-    assert "all 2 trials of study a failed" in answer.err
-    assert [trial.state.name for trial in trials(workdir)] == ["FAIL", "FAIL"]
+    assert "no trial of study a is complete" in answer.err
     assert [run.info.status for run in runs(workdir, "study")] == ["FAILED"]
 
 
