@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna import TrialPruned
 
 from makemore.sample import sample_words
-from makemore.train import Diverged, Evaluation, TrainResult, generator_for, train
+from makemore.train import Diverged, Evaluation, TrainResult, generator_for, one_thread, train
 from sweeps.config import RunConfig, read_run_config
 from sweeps.sources import Source, load_corpus, load_source
 from sweeps.tracking import TrackedRun, open_tracking
@@ -136,7 +136,8 @@ def _keep(
         OmegaConf.save(resolved, folder / "config.yaml")
         weights_digest = save_weights(folder / "weights.safetensors", result.model, source.alphabet)
         generator = generator_for(config.seed, "samples")
-        words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
+        with one_thread():
+            words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
         (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
         _draw_curve(curve, folder / "loss_curve.png")
         run.log_artifacts(folder)
