@@ -1,0 +1,53 @@
+"""What makes two calls the same study, checked before anything starts."""
+
+from dataclasses import dataclass
+
+from hydra.errors import HydraException
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from sweeps.config import DataConfig, one_line, read_run_config
+from sweeps.errors import RequestError
+from sweeps.sources import load_corpus, load_source
+from sweeps.space import Space, corner_overrides
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Objective, space, fixed params and the words' fingerprints of a study, each under a name for messages."""
+
+    data: DataConfig
+    record: dict[str, str]
+
+    def difference(self, recorded: dict[str, str]) -> str:
+        """What differs from a recorded identity, in words; empty if nothing does."""
+        mine = self.record
+        keys = sorted(key for key in mine.keys() | recorded.keys() if mine.get(key) != recorded.get(key))
+        return "; ".join(f"{key} was {recorded.get(key, 'absent')}, is {mine.get(key, 'absent')}" for key in keys)
+
+
+def identify(hydra_context: HydraContext, cfg: DictConfig, space: Space, fixed: list[str]) -> Identity:
+    """Compose jobs from the corners of a space, check them, and say what they have in common.
+
+    Raises:
+        RequestError: a key that does not exist, a value of the space that no run accepts, or data that cannot be had.
+    """
+    runs = []
+    for overrides in corner_overrides(space):
+        try:
+            job_cfg = hydra_context.config_loader.load_sweep_config(cfg, [*fixed, *overrides])
+        except HydraException as error:
+            raise RequestError(one_line(error)) from None
+        runs.append(read_run_config(job_cfg))
+        load_corpus(runs[-1].data, runs[-1].model.block_size)
+    data = runs[0].data
+    split = load_source(data).split
+    record = {"objective": "dev_loss"}
+    record |= {f"data {part}": split.fingerprint(part) for part in ("train", "dev")}
+    record |= {f"space {key}": repr(distribution) for key, distribution in space.items()}
+    # A trial may choose among groups with other keys; what all of them share and the space leaves alone is fixed.
+    # Of a user's file the content counts, not where it lies.
+    for key, value in runs[0].params().items():
+        if key not in space and key != "data.path" and all(run.params().get(key) == value for run in runs):
+            record[key] = str(value)
+    return Identity(data, record)
