@@ -159,7 +159,10 @@ def _hash(word: str, seed: int) -> int:
 
 
 def _where(mask: Tensor) -> Sequence[int]:
-    return array("q", mask.nonzero().squeeze(1).numpy().tobytes())
+    indices = array("q")
+    for piece in torch.split(mask.nonzero().squeeze(1), 1_000_000):  # a list of all would take five times the memory
+        indices.extend(piece.tolist())
+    return indices
 
 
 def _sha256(items: Iterable[str]) -> str:

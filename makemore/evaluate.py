@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from makemore.contexts import DistinctContexts
 
-_ROWS = 4096  # contexts at a time: bounds the memory of a hidden layer
+_NUMBERS = 4_000_000  # of hidden layer and logits at a time: some 16 MB
 
 
 @torch.no_grad()
@@ -21,9 +21,10 @@ def mean_loss(model: nn.Module, contexts: DistinctContexts) -> float:
     if len(contexts) == 0:
         raise ValueError("the split has no examples; its mean loss does not exist")
     device = next(model.parameters()).device
+    widest = max(parameter.shape[-1] for parameter in model.parameters())
     total = torch.zeros((), dtype=torch.float64)
     examples = 0
-    for x, row, token, count in contexts.blocks(_ROWS):
+    for x, row, token, count in contexts.blocks(max(1, _NUMBERS // widest)):
         log_likelihood = F.log_softmax(model(x.to(device)), dim=1).cpu()[row, token]
         total -= (log_likelihood.double() * count).sum()
         examples += int(count.sum())

@@ -22,8 +22,8 @@ class LrRange:
     steps: int
 
     def __post_init__(self) -> None:
-        check("low", self.low, low=0, closed="(]")
-        check("high", self.high, low=self.low, closed="(]")
+        check("low", self.low, low=1e-12)
+        check("high", self.high, low=self.low, high=1e6, closed="(]")
         check("steps", self.steps, low=50, high=1_000_000)
 
     def rates(self) -> list[float]:
@@ -45,6 +45,10 @@ class LrRangeResult:
     diverged: bool
 
 
+class NoRange(ArithmeticError):
+    """A range test saw no falling loss: start at a lower rate, or end at a higher one."""
+
+
 def lr_range_test(
     corpus: Corpus,
     model_config: MLPConfig,
@@ -54,7 +58,11 @@ def lr_range_test(
     seed: int,
     device: str = "cpu",
 ) -> LrRangeResult:
-    """Train one model on minibatches of train while the learning rate rises log-uniformly."""
+    """Train one model on minibatches of train while the learning rate rises log-uniformly.
+
+    Raises:
+        NoRange: the loss did not fall, so nothing can be suggested.
+    """
     stepper: Stepper = make_stepper(corpus, model_config, optimizer, config, seed, device)
     batches = generator_for(seed, "batches")
     rates = lr_range.rates()
@@ -72,6 +80,8 @@ def lr_range_test(
                     diverged = diverged or not smoothed[-1] < _DIVERGED * min(smoothed)
     seen = [loss for loss in smoothed if math.isfinite(loss)]
     steepest, lowest = _steepest_and_lowest(rates, seen)
+    if steepest >= lowest:
+        raise NoRange(f"the loss does not fall between {rates[0]:.2g} and {rates[len(losses) - 1]:.2g}")
     return LrRangeResult(
         lr=rates[: len(losses)],
         loss=losses,

@@ -22,7 +22,7 @@ class MLPConfig:
         check("block_size", self.block_size, low=1, high=64)
         check("embedding_size", self.embedding_size, low=1, high=4096)
         check("hidden_neurons", self.hidden_neurons, low=1, high=65536)
-        check("dropout", self.dropout, low=0, high=1, closed="[)")
+        check("dropout", self.dropout, low=0, high=0.99)
 
 
 class MLP(nn.Module):

@@ -1,5 +1,7 @@
 """New words from a trained model."""
 
+from itertools import takewhile
+
 import torch
 from torch import nn
 
@@ -23,24 +25,20 @@ def sample_words(
         temperature: divides the logits; 1 samples the model's own distribution, less makes likely words likelier.
         max_length: a word that is not finished by then ends there.
     """
-    check("n", n, low=1)
-    check("temperature", temperature, low=0, closed="(]")
+    check("n", n, low=1, high=10_000_000)
+    check("temperature", temperature, low=1e-6, high=1e6)
     device = next(model.parameters()).device
-    words: list[str] = []
-    while len(words) < n:  # a word of no characters is no word: draw again
-        rows = torch.arange(n - len(words))
-        tokens = torch.zeros(len(rows), block_size + max_length, dtype=torch.int64)  # a boundary ends what is not set
-        for position in range(block_size, block_size + max_length):
-            x = tokens[rows, position - block_size : position]
-            probabilities = torch.softmax(model(x.to(device)).cpu().double() / temperature, dim=1)
-            token = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
-            tokens[rows, position] = token
-            rows = rows[token != 0]
-            if len(rows) == 0:
-                break
-        itos = alphabet.itos
-        for row in tokens[:, block_size:].tolist():
-            letters = row[: row.index(0)] if 0 in row else row
-            if letters:
-                words.append("".join(itos[token] for token in letters))
-    return words
+    rows = torch.arange(n)
+    tokens = torch.zeros(n, block_size + max_length, dtype=torch.int64)  # a boundary ends what is not set
+    for position in range(block_size, block_size + max_length):
+        x = tokens[rows, position - block_size : position]
+        logits = model(x.to(device)).cpu().double()
+        if position == block_size:
+            logits[:, 0] = -torch.inf  # a word of no characters is no word
+        token = torch.multinomial(torch.softmax(logits / temperature, dim=1), 1, generator=generator).squeeze(1)
+        tokens[rows, position] = token
+        rows = rows[token != 0]
+        if len(rows) == 0:
+            break
+    itos = alphabet.itos
+    return ["".join(itos[token] for token in takewhile(bool, row)) for row in tokens[:, block_size:].tolist()]

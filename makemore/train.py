@@ -94,12 +94,16 @@ class Corpus:
         """Made at first use: training on sampled characters does without."""
         return distinct_contexts(self.train)
 
-    @lru_cache(maxsize=2)  # noqa: B019 - a corpus lives as long as its process
-    def targets(self, kind: str, discount: float) -> Callable[[Tensor], Tensor]:
-        """Next-character distributions of contexts, by their indices: (k,) -> (k, vocab_size) float32.
+    @cached_property
+    def targets(self) -> Callable[[str, float], Callable[[Tensor], Tensor]]:
+        """targets(kind, discount): next-character distributions of contexts, by their indices.
 
-        All of them are kept where that takes little memory; otherwise each call makes what it is asked for.
+        (k,) -> (k, vocab_size) float32. All are kept where that takes little memory; otherwise each call makes what
+        it is asked for.
         """
+        return lru_cache(maxsize=2)(self._make_targets)
+
+    def _make_targets(self, kind: str, discount: float) -> Callable[[Tensor], Tensor]:
         contexts = self.train_contexts
         make = KneserNey(contexts, discount).targets if kind == "kneser_ney" else contexts.targets
         if len(contexts) * contexts.vocab_size > _TABLE_NUMBERS:
@@ -143,6 +147,8 @@ def train(
     train_seconds = evaluation_seconds = 0.0
     step = 0
     with one_thread():
+        if config.targets != "sampled":
+            corpus.targets(config.targets, config.discount)  # made once a corpus, and no part of the training steps
         for stop in evaluation_steps(config):
             start_time = time.perf_counter()
             loss_sum, first = 0.0, step

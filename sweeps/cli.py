@@ -1,9 +1,10 @@
 """The console script: each command is a Hydra application over conf/. Heavy packages load late."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 HELP = """\
 makemore: hyperparameter sweeps for small character-level language models
@@ -26,13 +27,22 @@ DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends as an interrupted one does
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = _interrupted()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns the exit code."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        print(HELP, end="", file=sys.stdout if arguments else sys.stderr)
         return DONE if arguments else WRONG_REQUEST
     if arguments[0] == "--version":
         from importlib.metadata import version
@@ -44,7 +54,7 @@ def run(arguments: list[str]) -> int:
     command = arguments[0]
     if command not in COMMANDS:
         return _refuse(f"there is no command {command}; it must be {', '.join(COMMANDS[:-1])} or {COMMANDS[-1]}")
-    return _report_errors(lambda: _run_hydra(command, arguments[1:]))
+    return _report_errors(command, lambda: _run_hydra(command, arguments[1:]))
 
 
 def _run_hydra(command: str, arguments: list[str]) -> None:
@@ -52,8 +62,11 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
 
     from sweeps.config import conf_dir
 
+    options = _parse_options(command, arguments)
     if command == "sweep":
-        command, arguments = "train", ["--multirun", *arguments]
+        # Hydra takes one of its modes at a time: what explains a sweep does not run it.
+        explains = options.cfg or options.info or options.help or options.hydra_help or options.shell_completion
+        command, arguments = "train", arguments if explains or options.multirun else ["--multirun", *arguments]
     config_name = "config" if command == "train" else command.replace("-", "_")
     sys.argv = [sys.argv[0], *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and this module prints them
@@ -71,6 +84,23 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     if raised:
         raise raised[0]
+
+
+def _parse_options(command: str, arguments: list[str]) -> Any:
+    """Hydra's options, read ahead: what is wrong with them is said in one line."""
+    from hydra._internal.utils import get_args_parser
+
+    from sweeps.errors import RequestError
+
+    def refuse(message: str) -> NoReturn:
+        raise RequestError(f"{message}; options stand before or behind all overrides: see makemore {command} --help")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_args(arguments)
+    if options.multirun and command not in ("train", "sweep"):
+        raise RequestError(f"makemore {command} has no --multirun; only train has (makemore sweep)")
+    return options
 
 
 def _train(cfg: Any, *trial: Any) -> Any:
@@ -120,14 +150,13 @@ _TASKS: dict[str, Callable[..., Any]] = {
 }
 
 
-def _report_errors(action: Callable[[], None]) -> int:
+def _report_errors(command: str, action: Callable[[], None]) -> int:
     """Run; say what went wrong in one line, with the exit code that belongs to it."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from makemore.train import Diverged
     from sweeps.config import one_line
-    from sweeps.errors import AllTrialsFailed, RequestError
+    from sweeps.errors import RequestError
 
     try:
         action()
@@ -136,14 +165,33 @@ def _report_errors(action: Callable[[], None]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(one_line(error))
     except KeyboardInterrupt:
-        print("makemore: interrupted; the same command goes on with a study", file=sys.stderr)
-        return INTERRUPTED
-    except (Diverged, AllTrialsFailed) as error:
-        print(f"makemore: {error}", file=sys.stderr)
-        return FAILED
-    except SystemExit as error:  # argparse has said what it wants
+        return _interrupted(command)
+    except SystemExit as error:  # Hydra's way to end
         return error.code if isinstance(error.code, int) else FAILED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if os.environ.get("MAKEMORE_TRACEBACK"):
+            raise
+        kind = "" if type(error).__module__.startswith(("makemore.", "sweeps.")) else f"{type(error).__name__}: "
+        if _raised_by_hydra(error):  # while it composed what was asked for
+            return _refuse(f"{kind}{one_line(error)}")
+        print(f"makemore: {kind}{one_line(error)} (MAKEMORE_TRACEBACK=1 shows where)", file=sys.stderr)
+        return FAILED
     return DONE
+
+
+def _raised_by_hydra(error: Exception) -> bool:
+    traceback = error.__traceback__
+    while traceback and traceback.tb_next:
+        traceback = traceback.tb_next
+    module = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
+    return str(module).startswith(("hydra.", "omegaconf."))
+
+
+def _interrupted(command: str = "") -> int:
+    print("makemore: interrupted" + ("; the same command goes on" if command == "sweep" else ""), file=sys.stderr)
+    return INTERRUPTED
 
 
 def _refuse(message: str) -> int:

@@ -1,10 +1,13 @@
 """Runs of a study as a table, and who won by how much."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
 
+from makemore.limits import LimitError, check
+from sweeps.config import read_node
 from sweeps.errors import RequestError
 from sweeps.tracking import TrackingStore, open_tracking
 
@@ -15,38 +18,49 @@ _CURVE = ["train_loss", "dev_loss", "lr", "best_step", "evaluation_seconds", "tr
 _TOP = 5
 
 
+@dataclass(frozen=True)
+class CompareConfig:
+    """How the table is printed."""
+
+    format: str
+    top: int | None
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise LimitError("format", self.format, f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        if self.top is not None:
+            check("top", self.top, low=1)
+
+
 def compare(cfg: DictConfig) -> str:
     """What `makemore compare` prints.
 
     Raises:
         RequestError: an unknown format, or no such study.
     """
-    if cfg.format not in FORMATS:
-        raise RequestError(f"format is {cfg.format}; it must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if cfg.top is not None and (type(cfg.top) is not int or cfg.top < 1):
-        raise RequestError(f"top is {cfg.top!r}; it must be an integer >= 1, or null for all")
-    store = open_tracking(cfg.tracking)
+    config: CompareConfig = read_node(CompareConfig, cfg, "")
+    store = open_tracking(cfg, create=False)
     study, runs = find_study(store, cfg.study.name)
-    table = leaderboard(runs).head(cfg.top or len(runs))
-    if cfg.format == "csv":
+    table = leaderboard(runs).head(config.top or len(runs))
+    if config.format == "csv":
         return str(table.to_csv(index=False)).rstrip("\n")
-    if cfg.format == "json":
+    if config.format == "json":
         return str(table.to_json(orient="records", indent=2, double_precision=15))
     table = table.drop(columns=["config_hash", "weights_digest"])
     if table["reason"].isna().all():
         table = table.drop(columns="reason")
-    if cfg.format == "markdown":
+    if config.format == "markdown":
         return str(table.to_markdown(index=False))
     return f"study {study}\n{_to_text(table)}"
 
 
-def find_study(store: TrackingStore, name: str | None) -> tuple[str, pd.DataFrame]:
+def find_study(store: TrackingStore, name: str | int | None) -> tuple[str, pd.DataFrame]:
     """A study's name and its trials; without a name, the newest study's.
 
     Raises:
         RequestError: no such study, or one without trials.
     """
-    study = name or store.newest_study()
+    study = store.newest_study() if name is None else str(name)
     if study is None:
         raise RequestError(f"there is no study in {store.uri} yet; start one with makemore sweep")
     runs = store.study_runs(study)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import torch
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -24,6 +26,8 @@ from sweeps.errors import RequestError
 
 MODELS = {"mlp": MLPConfig}
 DEVICES = ("cpu", "cuda")
+_RUN_KEYS = ("data", "model", "optimizer", "schedule", "train", "seed", "device")
+_ROOT_KEYS = (*_RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "hydra")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.split not in SPLIT_RULES:
             raise LimitError("split", self.split, " or ".join(SPLIT_RULES))
+        check("split_seed", self.split_seed, low=0, high=2**63 - 1)
+        if self.path is not None and self.name != "file":
+            raise LimitError("path", self.path, "null, or belong to data=file")
         if len(self.boundary) != 1 or self.boundary.isspace():
             raise LimitError("boundary", repr(self.boundary), "one character, not a space")
 
@@ -82,20 +89,15 @@ def read_run_config(cfg: DictConfig) -> RunConfig:
     Raises:
         RequestError: an unknown key, a wrong type or a value outside its range.
     """
-    tree: dict[str, Any] = {}
-    try:
-        for group in ("data", "model", "optimizer", "schedule", "train"):
-            tree[group] = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        raise RequestError(f"{error.full_key} is not given; {error.full_key}=... is needed here") from None
-    except OmegaConfBaseException as error:
-        raise RequestError(one_line(error)) from None
+    for key in map(str, cfg):
+        if key not in _ROOT_KEYS:
+            raise RequestError(f"{key} is not a key; there are {', '.join(_ROOT_KEYS)}")
     run = RunConfig(
-        data=build(DataConfig, "data", tree["data"]),
-        model=_build_named(MODELS, "model", tree["model"]),
-        optimizer=_build_named(OPTIMIZERS, "optimizer", tree["optimizer"]),
-        schedule=_build_named(SCHEDULES, "schedule", tree["schedule"]),
-        train=build(TrainConfig, "train", tree["train"]),
+        data=read_node(DataConfig, cfg, "data"),
+        model=_read_named(MODELS, cfg, "model"),
+        optimizer=_read_named(OPTIMIZERS, cfg, "optimizer"),
+        schedule=_read_named(SCHEDULES, cfg, "schedule"),
+        train=read_node(TrainConfig, cfg, "train"),
         seed=_convert(int, "seed", cfg.seed),
         device=_convert(str, "device", cfg.device),
     )
@@ -118,12 +120,36 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _build_named(table: dict[str, Any], group: str, tree: dict[str, Any]) -> Any:
-    tree = dict(tree)
+def read_node(kind: type, cfg: DictConfig, group: str) -> Any:
+    """A checked dataclass from the config node `group`, or of the keys at the root where `group` is empty.
+
+    Raises:
+        RequestError: an unknown or missing key, a wrong type or a value outside its range.
+    """
+    if group:
+        return build(kind, group, _container(cfg, group))
+    return build(kind, "", {key: OmegaConf.select(cfg, key) for key in get_type_hints(kind) if key in cfg})
+
+
+def _read_named(table: dict[str, Any], cfg: DictConfig, group: str) -> Any:
+    tree = _container(cfg, group)
     name = tree.pop("name", None)
     if name not in table:
         raise RequestError(f"{group}.name is {name}; it must be {' or '.join(table)}: choose with {group}=...")
     return build(table[name], group, tree, name)
+
+
+def _container(cfg: DictConfig, group: str) -> dict[str, Any]:
+    node = OmegaConf.select(cfg, group)
+    if not isinstance(node, DictConfig):
+        raise RequestError(f"{group} is {node!r}; it must be a group of keys: see makemore train --cfg job")
+    try:
+        tree = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise RequestError(f"{error.full_key} is not given; {error.full_key}=... is needed here") from None
+    except OmegaConfBaseException as error:
+        raise RequestError(one_line(error)) from None
+    return dict(tree)  # type: ignore[arg-type]
 
 
 def build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
@@ -134,13 +160,14 @@ def build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
     """
     types = get_type_hints(kind)
     place = f"{group}={name}" if name else group
+    prefix = f"{group}." if group else ""
     for key in tree:
         if key not in types:
-            raise RequestError(f"{group}.{key} is not a key of {place}; it has {', '.join(types)}")
+            raise RequestError(f"{prefix}{key} is not a key of {place}; it has {', '.join(types)}")
     for key in types:
         if key not in tree:
-            raise RequestError(f"{group}.{key} is missing; {place} has {', '.join(types)}")
-    values = {key: _convert(types[key], f"{group}.{key}", tree[key]) for key in types}
+            raise RequestError(f"{prefix}{key} is missing; {place} has {', '.join(types)}")
+    values = {key: _convert(types[key], f"{prefix}{key}", tree[key]) for key in types}
     with _named(group, f" (conf/{group}/{name}.yaml has the default)" if name else ""):
         return kind(**values)
 
@@ -153,6 +180,8 @@ def _convert(kind: Any, key: str, value: Any) -> Any:
     for one in kinds:
         if type(value) is one or (one is float and type(value) is int):
             return one(value)
+    if kinds == (str,) and type(value) is int:  # a name of digits, as Hydra reads it
+        return str(value)
     names = {int: "an integer", float: "a number", str: "text", type(None): "null"}
     raise RequestError(f"{key} is {value!r}; it must be {' or '.join(names[one] for one in kinds)}")
 
@@ -167,11 +196,19 @@ def _named(group: str, where: str = "") -> Iterator[None]:
         raise RequestError(f"{prefix}{error}{where}") from None
 
 
+def check_study_name(name: str) -> None:
+    """Raise RequestError unless `name` can be a folder, an override and part of a query without quotes."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+        raise RequestError(f"study.name is {name!r}; it must be 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-'")
+
+
 def one_line(error: BaseException) -> str:
     """What Hydra or OmegaConf say over several lines, and of its cause, in one."""
     lines = [line.strip() for line in str(error).splitlines()]
     if error.__cause__ is not None:
         lines += [line.strip() for line in str(error.__cause__).splitlines()]
+    if isinstance(error, OverrideParseException):
+        lines.append("quote a value that has special characters, as in 'data.path=\"~/towns.txt\"'")
     noise = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
     return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(noise)))
 

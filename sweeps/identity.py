@@ -40,14 +40,20 @@ def identify(hydra_context: HydraContext, cfg: DictConfig, space: Space, fixed: 
             raise RequestError(one_line(error)) from None
         runs.append(read_run_config(job_cfg))
         load_corpus(runs[-1].data, runs[-1].model.block_size)
+    params = [run.params() for run in runs]
+    for key in space:
+        if not all(key in one for one in params):
+            raise RequestError(f"{key} cannot be searched; the keys of a run can: {', '.join(params[0])}")
     data = runs[0].data
+    if any(run.data != data for run in runs):
+        raise RequestError("data cannot be searched: losses on different words do not compare; use a study for each")
     split = load_source(data).split
     record = {"objective": "dev_loss"}
     record |= {f"data {part}": split.fingerprint(part) for part in ("train", "dev")}
     record |= {f"space {key}": repr(distribution) for key, distribution in space.items()}
     # A trial may choose among groups with other keys; what all of them share and the space leaves alone is fixed.
     # Of a user's file the content counts, not where it lies.
-    for key, value in runs[0].params().items():
-        if key not in space and key != "data.path" and all(run.params().get(key) == value for run in runs):
+    for key, value in params[0].items():
+        if key not in space and key != "data.path" and all(one.get(key) == value for one in params):
             record[key] = str(value)
     return Identity(data, record)

@@ -1,17 +1,35 @@
 """The learning-rate range test as a command: its suggestion, its picture, its record."""
 
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
+from makemore.limits import LimitError
 from makemore.lr_range import LrRange, LrRangeResult, lr_range_test
-from sweeps.config import build, read_run_config
-from sweeps.errors import RequestError
+from sweeps.config import read_node, read_run_config
 from sweeps.runs import run_name
 from sweeps.sources import load_corpus, load_source
 from sweeps.tracking import open_tracking
+
+
+@dataclass(frozen=True)
+class LrFindConfig:
+    """The range, and a file for its picture."""
+
+    low: float
+    high: float
+    steps: int
+    picture: str | None
+
+    def __post_init__(self) -> None:
+        LrRange(self.low, self.high, self.steps)
+        if self.picture is not None:
+            path = Path(self.picture)
+            if path.suffix != ".png" or not path.absolute().parent.is_dir() or path.is_dir():
+                raise LimitError("picture", self.picture, "null, or a .png file in a folder that exists")
 
 
 def lr_find(cfg: DictConfig) -> str:
@@ -19,26 +37,24 @@ def lr_find(cfg: DictConfig) -> str:
 
     Raises:
         RequestError: the config asks for what cannot be; nothing is recorded.
+        NoRange: the loss did not fall.
     """
     run_config = read_run_config(cfg)
-    node = dict(cfg.lr_find)
-    picture = node.pop("picture")
-    lr_range = build(LrRange, "lr_find", node)
-    if picture is not None and not Path(picture).absolute().parent.is_dir():
-        raise RequestError(f"lr_find.picture is {picture}; its folder must exist")
+    config: LrFindConfig = read_node(LrFindConfig, cfg, "lr_find")
+    picture = config.picture
     source = load_source(run_config.data)
     corpus = load_corpus(run_config.data, run_config.model.block_size)
     params = {key: value for key, value in run_config.params().items() if not key.startswith("schedule")}
-    params |= {f"lr_find.{key}": value for key, value in node.items()}
+    params |= {f"lr_find.{key}": value for key, value in asdict(config).items() if key != "picture"}
     name = f"lr-find {run_name(run_config.params(), None)}"
-    run = open_tracking(cfg.tracking).start_run(name, "lr_find", params, {}, source)
+    run = open_tracking(cfg).start_run(name, "lr_find", params, {}, source, parts=("train",))
     try:
         result = lr_range_test(
             corpus,
             run_config.model,
             run_config.optimizer,
             run_config.train,
-            lr_range,
+            LrRange(config.low, config.high, config.steps),
             run_config.seed,
             run_config.device,
         )

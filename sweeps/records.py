@@ -1,9 +1,16 @@
 """Addresses of the databases and servers that hold records."""
 
+import hashlib
 import os
 import socket
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
+from filelock import FileLock
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -13,30 +20,36 @@ _CONNECT_SECONDS = 5.0
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 
 
-def resolve_url(key: str, url: str) -> str:
+def resolve_url(key: str, url: str, table: str) -> str:
     """A URL that means the same from every folder, of a place that can be reached.
 
     A SQLite path becomes absolute; nothing is written yet. A host is only asked whether it answers: clients that
     find out by themselves retry for minutes.
 
+    Args:
+        table: one that a SQLite database with any tables must have, so that no other program's is added to.
+
     Raises:
-        RequestError: not a URL, a host that does not answer, a file that is no database or cannot be written.
+        RequestError: not a URL, a host that does not answer, a file that is no such database or cannot be written.
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError, TypeError):
         raise RequestError(
             f"{key} is {url}; it must be a URL such as sqlite:///folder/file.db or http://127.0.0.1:5000"
         ) from None
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise RequestError(f"{key} is {url}; it must name a file, as sqlite:///folder/file.db does")
-        path = Path(parsed.database).expanduser().absolute()
-        _check_sqlite(key, url, path)
+        path = Path(os.path.expanduser(parsed.database)).absolute()  # noqa: PTH111 - Path raises where it cannot
+        _check_sqlite(key, url, path, table)
         return str(parsed.set(database=str(path)).render_as_string(hide_password=False))
+    if parsed.get_backend_name() not in _PORTS:
+        known = ", ".join(("sqlite", *_PORTS))
+        raise RequestError(f"{key} is {url}; {parsed.get_backend_name()} is not known here: it must be {known}")
     if not parsed.host:
         raise RequestError(f"{key} is {url}; it must name a host, or be sqlite:///folder/file.db")
-    port = parsed.port or _PORTS.get(parsed.get_backend_name(), 0)
+    port = parsed.port or _PORTS[parsed.get_backend_name()]
     try:
         socket.create_connection((parsed.host, port), _CONNECT_SECONDS).close()
     except OSError as error:
@@ -45,23 +58,41 @@ def resolve_url(key: str, url: str) -> str:
     return url
 
 
-def make_folder(url: str) -> None:
-    """Create the folder of a SQLite URL, if it is one."""
+@contextmanager
+def creating(url: str) -> Iterator[None]:
+    """While the database of a resolved URL is opened: its folder exists, and one process at a time makes its tables.
+
+    Only SQLite needs it: two processes that migrate one new file at once break it.
+    """
+    path = sqlite_file(url)
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    with FileLock(Path(tempfile.gettempdir()) / f"makemore-{name}.lock"):
+        yield
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of a resolved SQLite URL; None for another kind of URL."""
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
-def _check_sqlite(key: str, url: str, path: Path) -> None:
+def _check_sqlite(key: str, url: str, path: Path, table: str) -> None:
     try:
         if path.exists():
-            with path.open("rb+") as file:
-                head = file.read(16)
-            if head and not head.startswith(b"SQLite format 3"):
-                raise RequestError(f"{key} is {url}; {path} is not a SQLite database; name another file")
+            path.open("rb+").close()
+            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+                tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+            if tables and table not in tables:
+                raise RequestError(f"{key} is {url}; {path} is the database of something else; name another file")
             return
+        folder = next(parent for parent in path.parents if parent.exists())
     except OSError as error:
         raise RequestError(f"{key} is {url}; {path} cannot be written ({error.strerror}); name another file") from None
-    folder = next(parent for parent in path.parents if parent.exists())
+    except sqlite3.DatabaseError:
+        raise RequestError(f"{key} is {url}; {path} is not a SQLite database; name another file") from None
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise RequestError(f"{key} is {url}; nothing can be written in {folder}; name another folder")

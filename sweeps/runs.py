@@ -12,11 +12,13 @@ from optuna import TrialPruned
 from makemore.sample import sample_words
 from makemore.train import Diverged, Evaluation, TrainResult, generator_for, one_thread, train
 from sweeps.config import RunConfig, read_run_config
+from sweeps.errors import RequestError
 from sweeps.sources import Source, load_corpus, load_source
 from sweeps.tracking import TrackedRun, open_tracking
 from sweeps.weights import save_weights
 
 _SAMPLES = 20
+_REASON = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -48,30 +50,29 @@ def run_training(
     """Train what `cfg` says and record it as one MLflow run.
 
     Raises:
-        RequestError: the config asks for what cannot be; nothing is recorded.
+        RequestError: the config asks for what cannot be; only a trial is recorded, as failed.
         Exception: training failed, diverged or was pruned; the run is recorded as such, with its curve so far.
     """
-    config = read_run_config(cfg)
-    source = load_source(config.data)
-    corpus = load_corpus(config.data, config.model.block_size)
-    params = config.params()
-    tags = {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
-    parent_id = None
-    if trial is not None:
-        params["trial_number"] = trial.number
-        tags |= {"study": trial.study, "trial_number": str(trial.number)}
-        parent_id = trial.parent_id
-    name = run_name(params, trial)
-    run = open_tracking(cfg.tracking).start_run(name, "trial" if trial else "train", params, tags, source, parent_id)
+    tags = {"study": trial.study, "trial_number": str(trial.number)} if trial else {}
+    params = {"trial_number": trial.number} if trial else {}
+    kind, parent_id = ("trial", trial.parent_id) if trial else ("train", None)
+    try:
+        config = read_run_config(cfg)
+        source = load_source(config.data)
+        corpus = load_corpus(config.data, config.model.block_size)
+    except RequestError as error:
+        if trial:  # a combination that the corners of the space did not show: the study records it as failed
+            run = open_tracking(cfg).start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
+            run.end("FAILED", {"reason": str(error)[:_REASON], **_state(trial, "FAIL")})
+        raise
+    params |= config.params()
+    tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
+    run = open_tracking(cfg).start_run(run_name(params, trial), kind, params, tags, source, parent_id)
     curve: list[Evaluation] = []
-    sent = 0
 
     def track(step: int, dev_loss: float) -> None:
-        nonlocal sent
-        for point in curve[sent:]:
-            losses = {"train_loss": point.train_loss, "dev_loss": point.dev_loss, "lr": point.lr}
-            run.log_metrics(losses, point.step)
-        sent = len(curve)
+        point = curve[-1]
+        run.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, "lr": point.lr}, step)
         report(step, dev_loss)
 
     try:
@@ -89,7 +90,7 @@ def run_training(
         weights_digest = _keep(run, cfg, config, source, result, curve)
     except BaseException as error:
         status, state = _how_it_ended(error, trial)
-        run.end(status, {"reason": f"{type(error).__name__}: {error}"[:500], **_state(trial, state)})
+        run.end(status, {"reason": f"{type(error).__name__}: {error}"[:_REASON], **_state(trial, state)})
         raise
     run.end("FINISHED", {"weights_digest": weights_digest, **_state(trial, "COMPLETE")})
     return RunOutcome(result.best_dev_loss, run.run_id, tags["config_hash"], weights_digest, result)
@@ -107,7 +108,8 @@ def _how_it_ended(error: BaseException, trial: TrialOf | None) -> tuple[str, str
     """MLflow's status and Optuna's state of a run that `error` ended."""
     if isinstance(error, TrialPruned) or (trial is not None and isinstance(error, Diverged)):
         return "KILLED", "PRUNED"
-    return ("KILLED" if isinstance(error, (KeyboardInterrupt, SystemExit)) else "FAILED"), "FAIL"
+    interrupted = trial is None and isinstance(error, KeyboardInterrupt)
+    return ("KILLED" if interrupted else "FAILED"), "FAIL"
 
 
 def _state(trial: TrialOf | None, state: str) -> dict[str, str]:
@@ -134,7 +136,7 @@ def _keep(
         resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
         resolved.data.path = config.data.path and str(source.path)  # means the same from another folder
         OmegaConf.save(resolved, folder / "config.yaml")
-        weights_digest = save_weights(folder / "weights.safetensors", result.model, source.alphabet)
+        weights_digest = save_weights(folder / "weights.safetensors", result.model, source)
         generator = generator_for(config.seed, "samples")
         with one_thread():
             words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)

@@ -1,16 +1,34 @@
 """New words from a study's winner, or from a run."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from omegaconf import DictConfig, OmegaConf
 
-from makemore.limits import LimitError
+from makemore.limits import check
 from makemore.sample import sample_words
 from makemore.train import generator_for
 from sweeps.compare import find_study, find_winner
-from sweeps.config import read_run_config
+from sweeps.config import DataConfig, read_node
 from sweeps.errors import RequestError
 from sweeps.sources import load_source
 from sweeps.tracking import open_tracking
-from sweeps.weights import load_weights
+from sweeps.weights import SavedModel, load_weights
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How many words of which run, and how they are drawn."""
+
+    run: str | None
+    n: int
+    temperature: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        check("n", self.n, low=1, high=10_000_000)
+        check("temperature", self.temperature, low=1e-6, high=1e6)
+        check("seed", self.seed, low=0)
 
 
 def sample(cfg: DictConfig) -> str:
@@ -19,13 +37,9 @@ def sample(cfg: DictConfig) -> str:
     Raises:
         RequestError: no such run or study, or a value outside its range.
     """
-    for key, kinds in (("n", (int,)), ("temperature", (int, float)), ("seed", (int,))):
-        if type(cfg[key]) not in kinds:
-            raise RequestError(f"{key} is {cfg[key]!r}; it must be {'an integer' if kinds == (int,) else 'a number'}")
-    if cfg.seed < 0:
-        raise RequestError(f"seed is {cfg.seed}; it must be >= 0")
-    store = open_tracking(cfg.tracking)
-    run_id = cfg.run
+    config: SampleConfig = read_node(SampleConfig, cfg, "")
+    store = open_tracking(cfg, create=False)
+    run_id = config.run
     if run_id is None:
         study, runs = find_study(store, cfg.study.name)
         winner = find_winner(runs)
@@ -35,12 +49,19 @@ def sample(cfg: DictConfig) -> str:
     else:
         store.run_tags(run_id)
     saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
-    run = read_run_config(OmegaConf.load(store.fetch_artifact(run_id, "config.yaml")))  # type: ignore[arg-type]
-    generator = generator_for(cfg.seed, "samples")
+    generator = generator_for(config.seed, "samples")
+    block_size = saved.model.config.block_size
+    words = sample_words(saved.model, saved.alphabet, block_size, config.n, generator, config.temperature)
+    return "\n".join([*words, f"({_count_new(words, store.fetch_artifact(run_id, 'config.yaml'), saved)})"])
+
+
+def _count_new(words: list[str], config_file: Path, saved: SavedModel) -> str:
+    """How many words are not among those that the model was trained on, where these can still be had."""
     try:
-        words = sample_words(saved.model, saved.alphabet, run.model.block_size, cfg.n, generator, cfg.temperature)
-    except LimitError as error:
-        raise RequestError(str(error)) from None
-    known = set(load_source(run.data).split.train)
-    new = sum(word not in known for word in words)
-    return "\n".join([*words, f"({new} of {len(words)} are not among the training words)"])
+        split = load_source(read_node(DataConfig, OmegaConf.load(config_file), "data")).split  # type: ignore[arg-type]
+    except RequestError as error:
+        return f"which of them are new cannot be said: {error}"
+    if split.fingerprint("train") != saved.train_fingerprint:
+        return "which of them are new cannot be said: the list of words has changed since"
+    known = set(split.train)
+    return f"{sum(word not in known for word in words)} of {len(words)} are not among the training words"

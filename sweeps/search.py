@@ -29,9 +29,17 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int) -> "PerTrialSeed":
         RequestError: arguments that the sampler does not take, or a grid of something continuous.
     """
     with_seed = _build("sampler", lambda: instantiate(cfg.sampler))
+    if not isinstance(with_seed, partial):
+        raise RequestError("sampler._partial_ must be true: the study adds the seed")
     if with_seed.func is GridSampler:
-        with_seed = partial(GridSampler, grid_of(space))
-    return _build("sampler", lambda: PerTrialSeed(with_seed, seed))  # type: ignore[no-any-return]
+        with_seed = partial(with_seed, grid_of(space))
+
+    def make() -> PerTrialSeed:
+        sampler = PerTrialSeed(with_seed, seed)
+        optuna.create_study(sampler=sampler).ask(space)  # some find out only when they are used
+        return sampler
+
+    return _build("sampler", make)  # type: ignore[no-any-return]
 
 
 def make_pruner(cfg: DictConfig) -> BasePruner:
@@ -40,11 +48,15 @@ def make_pruner(cfg: DictConfig) -> BasePruner:
     Raises:
         RequestError: arguments that the pruner does not take.
     """
-    for key, low in (("min_resource", 1), ("reduction_factor", 2)):  # Hyperband would find out in its first trial
-        value = cfg.pruner.get(key, low)
-        if type(value) is not int or value < low:
-            raise RequestError(f"pruner.{key} is {value!r}; it must be an integer >= {low}")
-    return _build("pruner", lambda: instantiate(cfg.pruner))  # type: ignore[no-any-return]
+
+    def make() -> BasePruner:
+        pruner: BasePruner = instantiate(cfg.pruner)
+        trial = optuna.create_study(pruner=pruner).ask()  # some find out only when they are used
+        trial.report(0.0, 1)
+        trial.should_prune()
+        return pruner
+
+    return _build("pruner", make)  # type: ignore[no-any-return]
 
 
 def _build(group: str, make: Callable[[], Any]) -> Any:

@@ -18,6 +18,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sweeps.config import one_line
 from sweeps.errors import RequestError
 
 Space = dict[str, BaseDistribution]
@@ -93,9 +94,12 @@ def _interval(words: IntervalSweep) -> BaseDistribution:
 
 def format_override(key: str, value: Any) -> str:
     """A trial's choice as a Hydra override."""
+    if value is None:
+        return f"{key}=null"
     if isinstance(value, bool):
         return f"{key}={str(value).lower()}"
-    if isinstance(value, str) and not re.fullmatch(r"[\w./:+-]*", value):
+    plain = re.compile(r"(?!(null|true|false|nan|inf)$)[a-z_][a-z0-9_./-]*", re.ASCII | re.IGNORECASE)
+    if isinstance(value, str) and not plain.fullmatch(value):
         return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return f"{key}={value}"
 
@@ -139,4 +143,4 @@ def _parse(overrides: list[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(overrides=overrides)
     except HydraException as error:
-        raise RequestError(" ".join(str(error).split())) from None
+        raise RequestError(one_line(error)) from None

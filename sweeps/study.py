@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -13,24 +12,25 @@ import optuna
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import TrialPruned
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
-from makemore.limits import LimitError, check
+from makemore.limits import check
 from makemore.train import Diverged
 from sweeps.compare import summary
+from sweeps.config import check_study_name, read_node
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.identity import Identity, identify
-from sweeps.records import make_folder, resolve_url
+from sweeps.records import creating, resolve_url
 from sweeps.runs import RunOutcome, TrialOf
 from sweeps.search import PerTrialSeed, make_pruner, make_sampler
 from sweeps.sources import load_source
 from sweeps.space import Space, format_override, read_space
-from sweeps.tracking import open_tracking
+from sweeps.tracking import TrackingStore, open_tracking
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -50,31 +50,58 @@ def run_study(
         RequestError: the request is wrong; no trial was started.
         AllTrialsFailed: no trial of the study is complete.
     """
-    settings = _Settings.read(cfg)
-    space, fixed = read_space(dict(cfg.space.params), arguments)
+    if cfg.hydra.job.chdir:
+        raise RequestError(
+            "hydra.job.chdir is true; it must be false: relative paths start at the folder of the command"
+        )
+    config: StudyConfig = read_node(StudyConfig, cfg, "study")
+    storage = resolve_url("study.storage", config.storage, table="studies")
+    if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
+        raise RequestError(
+            f"study.storage is {config.storage}, and so is tracking.uri; give each a database of its own"
+        )
+    space, fixed = read_space(_space_params(cfg), arguments)
     if not space:
         raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
     identity = identify(hydra_context, cfg, space, fixed)
-    sampler, pruner = make_sampler(cfg, space, settings.seed), make_pruner(cfg)
-    store = open_tracking(cfg.tracking)
-    study = _open_study(settings, identity, sampler, pruner)
-    parent = store.open_study_run(settings.name, {"space": str(cfg.space.name)}, load_source(identity.data))
+    sampler, pruner = make_sampler(cfg, space, config.seed), make_pruner(cfg)
+    store = open_tracking(cfg)
+    study = _open_study(config, storage, identity, sampler, pruner)
+    _check_records(study, store)
+    parent = store.open_study_run(config.name, {"space": str(cfg.space.name)}, load_source(identity.data))
     trials = _Trials(study, sampler, space, fixed, parent.run_id, task_function)
     try:
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=trials.job, config=cfg
         )
-        _run_trials(settings, trials, launcher.launch)
+        _run_trials(config, trials, launcher.launch)
     except BaseException as error:
         parent.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     parent.end("FINISHED")
-    print(summary(settings.name, store.study_runs(settings.name), list(space)))
+    print(summary(config.name, store.study_runs(config.name), list(space)))
 
 
-def _run_trials(settings: "_Settings", trials: "_Trials", launch: Callable[..., Any]) -> None:
+def _check_records(study: optuna.Study, store: TrackingStore) -> None:
+    """Raise RequestError if the study has trials whose runs are not in this store: its winner would be another one."""
+    has_trials = any(trial.state in FINISHED for trial in study.get_trials(deepcopy=False))
+    if has_trials and store.find_study_run(study.study_name) is None:
+        raise RequestError(
+            f"study.name is {study.study_name}; study.storage has trials of it, but tracking.uri has no runs of them "
+            "in tracking.experiment: give those it was recorded in, or another study.name"
+        )
+
+
+def _space_params(cfg: DictConfig) -> dict[str, str]:
+    params = OmegaConf.select(cfg, "space.params")
+    if not isinstance(params, DictConfig):
+        raise RequestError(f"space.params is {params!r}; it must have sweep words for keys: see conf/space/")
+    return {str(key): str(words) for key, words in params.items()}
+
+
+def _run_trials(config: "StudyConfig", trials: "_Trials", launch: Callable[..., Any]) -> None:
     """Run one trial after the other until the total, the timeout, or as many failures as there were trials to run."""
-    name, total, timeout = settings.name, settings.n_trials, settings.timeout
+    name, total, timeout = config.name, config.n_trials, config.timeout
     finished = sum(trial.state in FINISHED for trial in trials.all())
     to_run, failures, started = total - finished, 0, time.monotonic()
     with tqdm(total=total, initial=finished, unit="trial", desc=name, file=sys.stderr) as progress:
@@ -180,56 +207,45 @@ class _Trials:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    """The checked `study` node."""
+class StudyConfig:
+    """Which study, how much of it, and where Optuna keeps it."""
 
     name: str
+    storage: str
     n_trials: int
     seed: int
-    storage: str
     timeout: float | None
 
-    @classmethod
-    def read(cls, cfg: DictConfig) -> "_Settings":
-        node = cfg.study
-        for key in ("n_trials", "seed"):
-            if type(node[key]) is not int:
-                raise RequestError(f"study.{key} is {node[key]!r}; it must be an integer")
-        if type(node.timeout) not in (int, float, type(None)):
-            raise RequestError(f"study.timeout is {node.timeout!r}; it must be a number of seconds, or null")
-        try:
-            check("study.n_trials", node.n_trials, low=1)
-            check("study.seed", node.seed, low=0, high=2**31)
-            if node.timeout is not None:
-                check("study.timeout", node.timeout, low=0, closed="(]")
-        except LimitError as error:
-            raise RequestError(str(error)) from None
-        name = str(node.name)
-        if not re.fullmatch(r"[\w][\w.-]{0,99}", name):
-            raise RequestError(f"study.name is {name!r}; it must be 1 to 100 letters, digits, '.', '_' or '-'")
-        return cls(name, node.n_trials, node.seed, resolve_url("study.storage", node.storage), node.timeout)
+    def __post_init__(self) -> None:
+        check_study_name(self.name)
+        check("n_trials", self.n_trials, low=1)
+        check("seed", self.seed, low=0, high=2**31)
+        if self.timeout is not None:
+            check("timeout", self.timeout, low=0, closed="(]")
 
 
-def _open_study(settings: _Settings, identity: Identity, sampler: PerTrialSeed, pruner: BasePruner) -> optuna.Study:
-    make_folder(settings.storage)
+def _open_study(
+    config: StudyConfig, storage: str, identity: Identity, sampler: PerTrialSeed, pruner: BasePruner
+) -> optuna.Study:
     try:
-        study = optuna.create_study(
-            study_name=settings.name,
-            storage=settings.storage,
-            sampler=sampler,
-            pruner=pruner,
-            direction="minimize",
-            load_if_exists=True,
-        )
-    except SQLAlchemyError as error:
+        with creating(storage):
+            study = optuna.create_study(
+                study_name=config.name,
+                storage=storage,
+                sampler=sampler,
+                pruner=pruner,
+                direction="minimize",
+                load_if_exists=True,
+            )
+    except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise RequestError(f"study.storage is {settings.storage}; it cannot be used ({reason})") from None
+        raise RequestError(f"study.storage is {storage}; it cannot be used ({reason})") from None
     recorded = study.user_attrs.get("identity")
     if recorded is None:
         study.set_user_attr("identity", identity.record)
     elif difference := identity.difference(recorded):
         raise RequestError(
-            f"study.name is {settings.name}; that study was started differently ({difference}); "
+            f"study.name is {config.name}; that study was started differently ({difference}); "
             "give another study.name, or the settings it was started with"
         )
     return study

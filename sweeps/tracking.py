@@ -15,9 +15,11 @@ from typing import Any
 
 import pandas as pd
 from omegaconf import DictConfig
+from sqlalchemy.exc import SQLAlchemyError
 
+from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
-from sweeps.records import make_folder, resolve_url
+from sweeps.records import creating, resolve_url, sqlite_file
 from sweeps.sources import Source
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: a sweep talks to nobody but its stores
@@ -26,6 +28,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 import mlflow.artifacts  # noqa: E402
+from alembic.util import CommandError  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
@@ -84,15 +87,16 @@ class TrackingStore:
         tags: Mapping[str, str],
         source: Source | None = None,
         parent_id: str | None = None,
+        parts: tuple[str, ...] = ("train", "dev"),
     ) -> TrackedRun:
-        """A new run, RUNNING, of kind "train", "trial" or "study", with its params and the digests of its data."""
+        """A new run, RUNNING, of kind "train", "trial", "study" or "lr_find", with the digests of its data's parts."""
         all_tags = {"kind": kind, **version_tags(), **tags}
         if parent_id:
             all_tags["mlflow.parentRunId"] = parent_id
         run_id = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info.run_id
         self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
         if source is not None:
-            self.client.log_inputs(run_id, [_dataset_input(source, part) for part in ("train", "dev")])
+            self.client.log_inputs(run_id, [_dataset_input(source, part) for part in parts])
         return TrackedRun(self.client, run_id)
 
     def open_study_run(self, study: str, tags: Mapping[str, str], source: Source) -> TrackedRun:
@@ -114,8 +118,12 @@ class TrackingStore:
         return found[0].data.tags["study"] if found else None
 
     def study_runs(self, study: str) -> pd.DataFrame:
-        """The trials of a study, one a row: run_id, trial_number, trial_state, metrics and params as columns."""
-        rows = []
+        """The trials of a study, one a row: run_id, trial_number, trial_state, metrics and params as columns.
+
+        Raises:
+            RequestError: not a study's name.
+        """
+        rows: list[dict[str, Any]] = []
         for run in self._search(f"tags.kind = 'trial' and tags.study = {_quote(study)}"):
             tags = run.data.tags
             rows.append(
@@ -130,7 +138,7 @@ class TrackingStore:
                     "reason": tags.get("reason"),
                 }
             )
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "best_dev_loss"])
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Tags of a run.
@@ -140,7 +148,7 @@ class TrackingStore:
         """
         try:
             return dict(self.client.get_run(run_id).data.tags)
-        except MlflowException:
+        except (MlflowException, TypeError):
             raise RequestError(f"run is {run_id}; {self.uri} has no such run: see makemore ui") from None
 
     def fetch_artifact(self, run_id: str, name: str) -> Path:
@@ -168,36 +176,63 @@ class TrackingStore:
                 return runs
 
 
-def open_tracking(cfg: DictConfig) -> TrackingStore:
-    """The store of a `tracking` config node; database, schema and experiment are created at first use.
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where runs are recorded."""
+
+    uri: str
+    experiment: str
+    artifacts: str | None
+
+
+def open_tracking(cfg: DictConfig, create: bool = True) -> TrackingStore:
+    """The store of a config's `tracking` node; database, schema and experiment are created at first use.
+
+    Args:
+        create: False for commands that only read: without records there is nothing to read.
 
     Raises:
-        RequestError: the store cannot be reached.
+        RequestError: the store cannot be reached, or has no records and is not to be created.
     """
-    uri = resolve_url("tracking.uri", cfg.uri)
-    return _open(uri, cfg.experiment, _artifact_root(uri, cfg.artifacts))
+    config = read_node(TrackingConfig, cfg, "tracking")
+    uri = resolve_url("tracking.uri", config.uri, table="experiments")
+    root = _artifact_root(uri, config.artifacts)
+    path = sqlite_file(uri)
+    if not create and path and not path.exists():
+        raise RequestError(f"tracking.uri is {config.uri}; there are no records yet: start with makemore sweep")
+    return _open(uri, config.experiment, root, create)
 
 
 def _artifact_root(uri: str, artifacts: str | None) -> str | None:
     if uri.startswith("http") or not artifacts:
         return None
-    return artifacts if "://" in artifacts else Path(artifacts).expanduser().absolute().as_uri()
+    if "://" in artifacts:
+        return artifacts
+    folder = Path(artifacts).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"tracking.artifacts is {artifacts}; it must be a folder or a URL")
+    return folder.as_uri()
 
 
 @functools.cache
-def _open(uri: str, experiment: str, artifact_root: str | None) -> TrackingStore:
-    make_folder(uri)
+def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) -> TrackingStore:
     try:
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return TrackingStore(client, uri, found.experiment_id)
-        tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's model training view, not that of agents
-        created = client.create_experiment(experiment, artifact_location=artifact_root, tags=tags)
-        return TrackingStore(client, uri, created)
-    except MlflowException as error:
+        with creating(uri):
+            client = MlflowClient(tracking_uri=uri)
+            found = client.get_experiment_by_name(experiment)
+            if found is None and create:
+                # The tag chooses the UI's view for model training, not that for agents.
+                tags = {"mlflow.experimentKind": "custom_model_development"}
+                created = client.create_experiment(experiment, artifact_location=artifact_root, tags=tags)
+                return TrackingStore(client, uri, created)
+    except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise RequestError(f"tracking.uri is {uri}; it cannot be used as an MLflow store ({first_line})") from None
+    if found is None:
+        raise RequestError(f"tracking.experiment is {experiment}; {uri} has no such experiment yet")
+    if found.lifecycle_stage == "deleted":
+        raise RequestError(f"tracking.experiment is {experiment}; it was deleted: restore it, or give another name")
+    return TrackingStore(client, uri, found.experiment_id)
 
 
 @functools.cache
@@ -228,5 +263,6 @@ def _dataset_input(source: Source, part: str) -> DatasetInput:
 
 
 def _quote(value: str) -> str:
-    """As a string of MLflow's filter language, which has no escapes: study names are checked to need none."""
+    """A study's name as a string of MLflow's filter language, which has no escapes."""
+    check_study_name(value)
     return f"'{value}'"

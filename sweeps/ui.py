@@ -6,39 +6,51 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from sweeps.errors import RequestError
-from sweeps.records import resolve_url
+from makemore.limits import check
+from sweeps.config import read_node
+from sweeps.tracking import open_tracking
+
+
+@dataclass(frozen=True)
+class UiConfig:
+    """Where the UI listens."""
+
+    port: int
+
+    def __post_init__(self) -> None:
+        check("port", self.port, low=1, high=65535)
 
 
 def serve_ui(cfg: DictConfig) -> None:
     """Serve the UI on loopback until interrupted; of a server, only say where it is.
 
     Raises:
-        RequestError: a bad port, or records that cannot be reached.
+        RequestError: a bad port, or no records.
+        OSError: the server ended by itself.
     """
-    if type(cfg.port) is not int or not 1 <= cfg.port <= 65535:
-        raise RequestError(f"port is {cfg.port!r}; it must be an integer from 1 to 65535")
-    uri = resolve_url("tracking.uri", cfg.tracking.uri)
+    config: UiConfig = read_node(UiConfig, cfg, "")
+    uri = open_tracking(cfg, create=False).uri
     if uri.startswith("http"):
         print(f"the MLflow UI is at {uri}")
         return
-    port = _free_port(cfg.port)
+    port = _free_port(config.port)
     print(f"the MLflow UI is at http://127.0.0.1:{port} in a few seconds (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # Without its job executors, seven processes that serve other uses of MLflow.
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = subprocess.Popen(command, env={**os.environ, **settings}, start_new_session=True)
     try:
-        server.wait()
+        code = server.wait()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)  # the server and its workers
         server.wait()
+    raise OSError(f"the MLflow server ended by itself, with exit code {code}")
 
 
 def _free_port(wanted: int) -> int:
@@ -50,4 +62,4 @@ def _free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise RequestError(f"port is {wanted}; no port from there on is free: give another one")
+    raise OSError("no port is free")

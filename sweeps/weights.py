@@ -14,6 +14,7 @@ from makemore.data import Alphabet
 from makemore.model import MLP
 from sweeps.config import MODELS, name_of
 from sweeps.errors import RequestError
+from sweeps.sources import Source
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class SavedModel:
 
     model: MLP
     alphabet: Alphabet
+    train_fingerprint: str  # of the words it was trained on
 
 
-def save_weights(path: Path, model: MLP, alphabet: Alphabet) -> str:
-    """Write a model's weights; returns the file's SHA-256 in hex."""
+def save_weights(path: Path, model: MLP, source: Source) -> str:
+    """Write the weights of a model trained on a source; returns the file's SHA-256 in hex."""
     metadata = {
         "model": json.dumps({"name": name_of(MODELS, model.config), **dataclasses.asdict(model.config)}),
-        "alphabet": json.dumps(dataclasses.asdict(alphabet)),
+        "alphabet": json.dumps(dataclasses.asdict(source.alphabet)),
+        "train_fingerprint": source.split.fingerprint("train"),
     }
     save_file({name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}, path, metadata)
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -49,4 +52,4 @@ def load_weights(path: Path) -> SavedModel:
             model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
     except Exception as error:
         raise RequestError(f"{path} is not a weights file of this project ({error})") from None
-    return SavedModel(model, alphabet)
+    return SavedModel(model, alphabet, metadata["train_fingerprint"])

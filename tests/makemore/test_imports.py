@@ -26,7 +26,17 @@ def imports_of(path: Path) -> set[str]:
 
 
 def sources() -> list[Path]:
-    return [path for package in ("makemore", "sweeps", "hydra_plugins") for path in (PACKAGES / package).rglob("*.py")]
+    return [
+        path
+        for package in ("makemore", "sweeps", "hydra_plugins", "benchmarks")
+        for path in (PACKAGES / package).rglob("*.py")
+    ]
+
+
+def test_the_language_models_import_torch_and_the_standard_library_only() -> None:
+    for path in (PACKAGES / "makemore").glob("*.py"):
+        outside = {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names
+        assert outside <= {"torch", "makemore"}, path.name
 
 
 def test_only_one_module_imports_mlflow() -> None:
@@ -37,5 +47,13 @@ def test_only_one_module_imports_mlflow() -> None:
 def test_no_module_but_the_final_test_opens_the_door_to_the_test_split() -> None:
     found = {path.name for path in sources() if any(name.startswith("makemore.held_out") for name in imports_of(path))}
     assert found <= {"final_test.py"}
-    dealers = {path.name for path in sources() if "makemore.data.deal" in imports_of(path)}
-    assert dealers == {"held_out.py"}
+    users = {path.name for path in sources() if names_in(path) & {"deal", "read_test_words"}}
+    assert users <= {"data.py", "held_out.py", "final_test.py"}
+
+
+def names_in(path: Path) -> set[str]:
+    """Every name that a module uses, also behind a dot."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    return {node.id for node in nodes if isinstance(node, ast.Name)} | {
+        node.attr for node in nodes if isinstance(node, ast.Attribute)
+    }

@@ -81,3 +81,10 @@ def test_order_6_reaches_the_known_dev_loss_of_the_lectures_names(names_file: Pa
         -math.log(plain.probability(text[end - 5 : end], text[end])) for text in padded for end in range(5, len(text))
     ]
     assert sum(losses) / len(losses) == pytest.approx(1.984, abs=0.001)
+    # The package's tables are that model's: at every hundredth of the contexts that train has.
+    contexts = distinct_contexts(build_examples(split.train, Alphabet.of(words), 5))
+    index = torch.arange(0, len(contexts), 100)
+    rows = KneserNey(contexts, 0.9).targets(index)
+    for tokens, row in zip(contexts.x[index].tolist(), rows.tolist(), strict=True):
+        context = "".join(plain.alphabet[token] for token in tokens)
+        assert row == pytest.approx([plain.probability(context, character) for character in plain.alphabet], abs=1e-5)

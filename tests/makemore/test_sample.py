@@ -25,7 +25,7 @@ def test_words_follow_the_model() -> None:
     assert 400 < words.count("ab") < 600  # 500 expected, standard deviation 16
 
 
-def test_a_word_without_characters_is_drawn_again() -> None:
+def test_no_word_is_without_characters() -> None:
     model = Bigram([[0.9, 0.1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
     assert sample_words(model, ALPHABET, 1, 50, torch.Generator().manual_seed(0)) == ["a"] * 50
 

@@ -1,12 +1,21 @@
 """Commands as a user types them: what they print, their exit codes and what they leave behind."""
 
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
-from conftest import Makemore
+from conftest import Answer, Makemore
+
+import sweeps.runs
+import sweeps.tracking
+from sweeps.cli import COMMANDS
+from sweeps.tracking import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "model.hidden_neurons=8", "train.batch_size=8")
 
@@ -23,18 +32,14 @@ def test_a_run_prints_its_dev_loss_and_leaves_nothing_but_records(makemore: Make
     assert {path.name for path in (workdir / "mlruns").iterdir()} == {"mlflow.db", "artifacts"}
 
 
-def test_cfg_job_prints_one_readable_page(makemore: Makemore, workdir: Path) -> None:
-    answer = makemore("train", "--cfg", "job")
-    assert answer.code == 0
-    assert "block_size: 3" in answer.out
-    assert len(answer.out.splitlines()) < 70
-
-
-@pytest.mark.parametrize("command", ["train", "sweep", "compare", "sample", "lr-find", "ui"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(makemore: Makemore, workdir: Path, command: str) -> None:
-    answer = makemore(command, "--help")
-    assert answer.code == 0
-    assert "tracking:" in answer.out
+    for arguments in (["--help"], ["--cfg", "job"], ["study.name=a", "--cfg", "job"]):
+        answer = makemore(command, *arguments)
+        assert answer.code == 0
+        assert "tracking:" in answer.out
+        assert len(answer.out.splitlines()) < 110
+    assert ("block_size: 3" in answer.out) == (command in ("train", "sweep", "lr-find"))
 
 
 @pytest.mark.parametrize(
@@ -52,41 +57,129 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["sweep", "study.storage=postgresql+psycopg://u@127.0.0.1:9/db"], "127.0.0.1:9 does not answer"),
         (["sweep", "study.n_trials=0"], "study.n_trials is 0; it must be >= 1"),
         (["sweep", "study.n_trials=many"], "study.n_trials is 'many'; it must be an integer"),
-        (["sweep", "study.timeout=0"], "study.timeout is 0; it must be > 0"),
-        (["sweep", "study.timeout=soon"], "study.timeout is 'soon'; it must be a number of seconds, or null"),
-        (["sweep", "pruner.reduction_factor=0"], "pruner.reduction_factor is 0; it must be an integer >= 2"),
+        (["sweep", "study.timeout=0"], "study.timeout is 0.0; it must be > 0"),
+        (["sweep", "study.timeout=soon"], "study.timeout is 'soon'; it must be a number or null"),
+        (["sweep", "pruner.reduction_factor=0"], "pruner cannot be made"),
         (["sweep", "pruner=median", "pruner.n_startup_trials=-1"], "pruner cannot be made"),
-        (["sweep", "study.name='a b'"], "study.name is 'a b'; it must be 1 to 100 letters"),
+        (["sweep", "study.name='a b'"], "study.name is 'a b'; it must be 1 to 100 of a-z"),
         (["sweep", "space=none"], "nothing to search"),
         (["sweep", "model.block_size=range(0,3)"], "model.block_size is 0; it must be >= 1"),
         (["sweep", "model.blok_size=2,3"], "Could not override 'model.blok_size'"),
         (["sweep", "schedule=step,cosin"], "Could not find 'schedule/cosin'"),
         (["sweep", "sampler=grid"], "sampler=grid needs choice(...) or range(...)"),
         (["sweep", "model.block_size=glob(*)"], "cannot be searched"),
-        (["compare"], "there is no study"),
-        (["compare", "study.name=absent"], "study.name is absent"),
+        (["compare"], "there are no records yet"),
         (["compare", "format=xml"], "format is xml; it must be table, csv, json or markdown"),
-        (["sample"], "there is no study"),
-        (["sample", "run=absent"], "run is absent"),
+        (["sample"], "there are no records yet"),
         (["sample", "n=0.5"], "n is 0.5; it must be an integer"),
-        (["ui", "port=0"], "port is 0; it must be an integer from 1 to 65535"),
-        (["lr-find", "lr_find.low=0"], "lr_find.low is 0.0; it must be > 0"),
+        (["ui", "port=0"], "port is 0; it must be >= 1 and <= 65535"),
+        (["lr-find", "lr_find.low=0"], "lr_find.low is 0.0; it must be >= 1e-12"),
         (["lr-find", "lr_find.steps=5"], "lr_find.steps is 5; it must be >= 50"),
-        (["lr-find", "lr_find.picture=absent/lr.png"], "lr_find.picture is absent/lr.png; its folder must exist"),
+        (
+            ["lr-find", "lr_find.picture=absent/lr.png"],
+            "it must be null, or a .png file in a folder",
+        ),
+        (["train", "data.path=towns.txt"], "data.path is towns.txt; it must be null, or belong to data=file"),
+        (["train", "data.path=~/towns.txt"], "quote a value that has special characters"),
+        (["train", "+foo=1"], "foo is not a key; there are data, model"),
+        (["train", "+tracking.foo=1"], "tracking.foo is not a key of tracking"),
+        (["train", "train=5"], "train"),
+        (["train", "model=null"], "Config group override must be a string or a list"),
+        (["train", "tracking=null"], "tracking is None; it must be a group of keys"),
+        (["train", "tracking.uri=http://127.0.0.1:abc"], "it must be a URL"),
+        (["train", "tracking.uri=gopher://127.0.0.1/x"], "gopher is not known here"),
+        (
+            ["train", "data.split_seed=99999999999999999999999"],
+            "data.split_seed is 9999999999999999999",
+        ),
+        (["train", "--bogus"], "unrecognized arguments: --bogus"),
+        (["train", "seed=1", "--multirun", "seed=2"], "options stand before or behind all overrides"),
+        (["sweep", "study.seed=1,2"], "study.seed cannot be searched; the keys of a run can: data, data.path"),
+        (["sweep", "sampler=tpe,random"], "sampler cannot be searched"),
+        (["sweep", "data.split=lecture,disjoint"], "data cannot be searched: losses on different words do not compare"),
+        (["sweep", "sampler.n_startup_trials=many"], "sampler cannot be made"),
+        (["sweep", "sampler._partial_=false"], "sampler._partial_ must be true"),
+        (["sweep", "space.params=3"], "space.params is 3; it must have sweep words for keys"),
+        (["sweep", "hydra.job.chdir=true"], "hydra.job.chdir is true; it must be false"),
+        (["sweep", "study.storage=sqlite:///x.db", "tracking.uri=sqlite:///x.db"], "give each a database of its own"),
+        (["compare", "-m", "top=1,2"], "makemore compare has no --multirun"),
+        (["sample", "n=1000000000000"], "n is 1000000000000; it must be >= 1 and <= 1e+07"),
+        (["sample", "temperature=0"], "temperature is 0.0; it must be >= 1e-06"),
+        (["ui"], "there are no records yet"),
+        (["lr-find", "lr_find.picture=x.foo"], "lr_find.picture is x.foo; it must be null, or a .png file"),
         (["tarin"], "there is no command tarin"),
     ],
 )
 def test_a_wrong_request_gets_one_line_and_leaves_nothing(
-    makemore: Makemore, workdir: Path, arguments: list[str], message: str
+    makemore: Makemore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
-    before = files_in(workdir)
-    answer = makemore(*arguments)
-    assert answer.code == 2
+    monkeypatch.chdir(tmp_path)
+    refused(makemore(*arguments), message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def refused(answer: Answer, message: str) -> None:
+    assert answer.code == 2, answer.err
     assert message in answer.err
     assert answer.err.startswith("makemore: ")
     assert answer.err.count("\n") == 1
     assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare"], "there is no study"),
+        (["compare", "study.name=absent"], "study.name is absent"),
+        (["compare", 'study.name="a\'b"'], 'study.name is "a\'b"; it must be 1 to 100 of'),
+        (["compare", "tracking.experiment=other"], "no such experiment yet"),
+        (["sample"], "there is no study"),
+        (["sample", "run=absent"], "run is absent"),
+        (["sample", "run=12345"], "run is 12345"),
+    ],
+)
+def test_what_is_not_in_the_records_is_named(
+    makemore: Makemore, workdir: Path, arguments: list[str], message: str
+) -> None:
+    assert makemore("train", *TINY).code == 0
+    before = files_in(workdir)
+    refused(makemore(*arguments), message)
     assert files_in(workdir) == before
+
+
+def test_the_database_of_something_else_is_left_alone(makemore: Makemore, workdir: Path) -> None:
+    with closing(sqlite3.connect(workdir / "app.db")) as database:
+        database.execute("create table customers (name text)")
+    for key in ("tracking.uri", "study.storage"):
+        refused(makemore("sweep", f"{key}=sqlite:///app.db"), "app.db is the database of something else")
+    (workdir / "notes.db").write_text("SQLite format 3\0 but not really")
+    refused(makemore("train", "tracking.uri=sqlite:///notes.db"), "notes.db is not a SQLite database")
+    with closing(sqlite3.connect(workdir / "app.db")) as database:
+        assert database.execute("select name from sqlite_master").fetchall() == [("customers",)]
+
+
+def test_a_deleted_experiment_is_named_with_its_cure(makemore: Makemore, workdir: Path) -> None:
+    assert makemore("train", *TINY).code == 0
+    client = MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("makemore")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    sweeps.tracking._open.cache_clear()  # as in a new process
+    refused(makemore("train", *TINY), "it was deleted: restore it, or give another name")
+
+
+def test_what_goes_wrong_later_is_one_line_too(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(sweeps.runs, "train", fails)
+    answer = makemore("train", *TINY)
+    assert (answer.code, answer.err) == (1, "makemore: OSError: the disk is full (MAKEMORE_TRACEBACK=1 shows where)\n")
+    monkeypatch.setenv("MAKEMORE_TRACEBACK", "1")
+    with pytest.raises(OSError, match="the disk is full"):
+        makemore("train", *TINY)
 
 
 def test_a_diverged_run_fails_with_its_cure(makemore: Makemore, workdir: Path) -> None:
@@ -117,3 +210,49 @@ def test_a_shell_completes_commands_and_their_keys(
     assert makemore("-sc", "query=bash").out.split() == ["model.block_size="]
     monkeypatch.setenv("COMP_LINE", "makemore sample t")
     assert makemore("-sc", "query=bash").out.split() == ["temperature=", "tracking."]
+
+
+CLI = (sys.executable, "-c", "from sweeps.cli import main; main()")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_mid_trial_leaves_nothing_running(workdir: Path, number: signal.Signals) -> None:
+    command = [*CLI, "sweep", "study.name=a", "study.n_trials=3", "train.steps=1000000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    client = MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlruns/mlflow.db")
+    deadline = time.monotonic() + 60
+    while not client.search_runs(["1"], "tags.kind = 'trial'"):
+        assert time.monotonic() < deadline, "no trial began within a minute"
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "makemore: interrupted; the same command goes on"
+    assert "Traceback" not in errors
+    [trial] = optuna.load_study(study_name="a", storage=f"sqlite:///{workdir}/mlruns/study.db").trials
+    assert trial.state.name == "FAIL"
+    [run] = client.search_runs(["1"], "tags.kind = 'trial'")
+    assert (run.info.status, run.data.tags["trial_state"]) == ("FAILED", "FAIL")
+    [parent] = client.search_runs(["1"], "tags.kind = 'study'")
+    assert parent.info.status == "KILLED"
+
+
+@pytest.mark.slow
+def test_an_early_interrupt_is_one_line(workdir: Path) -> None:
+    process = subprocess.Popen([*CLI, "train"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.0)  # while packages are being imported
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, "makemore: interrupted\n")
+
+
+@pytest.mark.slow
+def test_two_processes_make_a_new_database_at_once(tmp_path: Path) -> None:
+    command = [*CLI, "train", *TINY]
+    processes = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    assert len(client.search_runs(["1"])) == 3

@@ -1,4 +1,6 @@
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -66,13 +68,16 @@ def test_corners_take_every_parameter_to_its_ends_and_through_its_choices() -> N
     assert corner_overrides(space) == [["a=2", "b=x"], ["a=9", "b=y"], ["a=2", "b=z"]]
 
 
-@pytest.mark.parametrize("value", [True, 3, 0.1, 1e-05, "cosine", "a b", "it's", "x,y", "a=b", "c:\\d", "[1]"])
+@pytest.mark.parametrize(
+    "value",
+    [True, None, 3, 0.1, 1e-05, "cosine", "a b", "it's", "x,y", "a=b", "c:\\d", "[1]", "10", "null", "true", "é.txt"],
+)
 def test_a_choice_survives_the_way_through_an_override(value: object) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     [override] = OverridesParser.create().parse_overrides([format_override("key", value)])
     parsed = override.value()
-    assert str(parsed.text) == value if hasattr(parsed, "text") else parsed == value
+    parsed = parsed.text if isinstance(parsed, QuotedString) else parsed
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_a_grid_of_an_interval_is_refused() -> None:

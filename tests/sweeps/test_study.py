@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 
 import makemore.data as word_lists
 import sweeps.runs
+import sweeps.sources
 from sweeps.config import conf_dir, read_run_config
-from sweeps.sources import load_corpus, load_source
+from sweeps.sources import load_corpus
 from sweeps.space import corner_overrides, read_space
 from sweeps.tracking import MlflowClient
 
@@ -214,6 +215,37 @@ def test_no_complete_trial_is_exit_1(makemore: Makemore, workdir: Path) -> None:
     assert [run.info.status for run in runs(workdir, "study")] == ["FAILED"]
 
 
+def test_a_combination_that_no_run_accepts_is_a_failed_trial_with_a_run(makemore: Makemore, workdir: Path) -> None:
+    words = ("train.steps=choice(10,100)", "train.evaluations=choice(1,20)")  # 10 steps have no 20 evaluations
+    arguments = ("sweep", "study.name=a", "space=none", "sampler=grid", "pruner=none", "model.hidden_neurons=8", *words)
+    assert makemore(*arguments, "study.n_trials=4").code == 0
+    [failed] = [trial for trial in trials(workdir) if trial.state.name == "FAIL"]
+    assert "train.evaluations is 20; it must be >= 1 and <= 10" in failed.user_attrs["reason"]
+    recorded = {run.data.tags["trial_number"]: run.data.tags["trial_state"] for run in runs(workdir, "trial")}
+    assert recorded == {str(trial.number): trial.state.name for trial in trials(workdir)}
+
+
+def test_a_study_without_its_records_is_refused(makemore: Makemore, workdir: Path) -> None:
+    assert makemore(*STUDY, "study.n_trials=1").code == 0
+    answer = makemore(*STUDY, "study.n_trials=2", "tracking.experiment=other")
+    assert answer.code == 2
+    assert "study.storage has trials of it, but tracking.uri has no runs of them" in answer.err
+    assert len(trials(workdir)) == 1
+
+
+def test_samples_do_without_the_words_they_were_trained_on(makemore: Makemore, workdir: Path) -> None:
+    towns = workdir / "towns.txt"
+    towns.write_text("\n".join(f"{start}{end}" for start in ("Al", "Ber", "Ci", "Dor") for end in ("ba", "go", "ton")))
+    assert makemore(*STUDY, "study.n_trials=1", "data=file", "data.path=towns.txt").code == 0
+    assert "are not among the training words" in makemore("sample", "n=3").out
+    towns.write_text(towns.read_text() + "\nElba")
+    assert "the list of words has changed since" in makemore("sample", "n=3").out
+    towns.unlink()
+    answer = makemore("sample", "n=3")
+    assert answer.code == 0
+    assert "which of them are new cannot be said" in answer.out
+
+
 def test_an_interrupted_study_says_so_and_goes_on_later(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +259,7 @@ def test_an_interrupted_study_says_so_and_goes_on_later(
     monkeypatch.setattr(sweeps.runs, "train", interrupted_once)
     answer = makemore(*STUDY, "study.n_trials=3")
     assert answer.code == 130
-    assert {run.info.status for run in runs(workdir, "trial")} == {"FINISHED", "KILLED"}
+    assert {run.info.status for run in runs(workdir, "trial")} == {"FINISHED", "FAILED"}
     assert makemore(*STUDY, "study.n_trials=3").code == 0
     assert sum(trial.state.name == "COMPLETE" for trial in trials(workdir)) == 3
     assert all(trial.state.is_finished() for trial in trials(workdir))
@@ -263,8 +295,7 @@ class Untouchable:
 
 
 def test_nothing_touches_the_test_split(makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load_source.cache_clear()
-    load_corpus.cache_clear()
+    sweeps.sources._read.cache_clear()
     deal, dealt = word_lists.deal, []
 
     def guarded(words: Any, rule: str, seed: int) -> tuple[Any, Any, Any]:
@@ -277,9 +308,9 @@ def test_nothing_touches_the_test_split(makemore: Makemore, workdir: Path, monke
     assert makemore("train", *TINY[:3], "data.split=lecture").code == 0
     assert makemore("compare", "study.name=a").code == 0
     assert makemore("sample", "study.name=a").code == 0
+    assert makemore("lr-find", *TINY[:3], "model.hidden_neurons=8", "lr_find.steps=100").code == 0
     assert set(dealt) == {"disjoint", "lecture"}
-    load_source.cache_clear()
-    load_corpus.cache_clear()
+    sweeps.sources._read.cache_clear()
 
 
 @pytest.mark.parametrize("space", ["quick", "mlp", "lecture"])
