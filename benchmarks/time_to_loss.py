@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from makemore.data import Alphabet, split_words
 from makemore.model import MLPConfig
 from makemore.optimizer import AdamW
-from makemore.schedule import Cosine
+from makemore.schedule import Cosine, OneCycle
 from makemore.train import Corpus, TrainConfig, TrainResult, build_corpus, one_thread, train
 
 TARGET = 2.17
@@ -31,14 +31,16 @@ ADAMW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 
 def fast_recipe(corpus: Corpus, seed: int) -> TrainResult:
     """The lecture's model to the target, soon."""
-    config = TrainConfig(32, 1500, 1, "kneser_ney", 0.8, "auto")
-    return train(corpus, MLPConfig(3, 10, 200, 0.0), AdamW(0.01, **ADAMW), Cosine(0.01, 0.05, 0.0), config, seed=seed)
+    config = TrainConfig(128, 350, 1, "kneser_ney", 0.8, "auto")
+    schedule = OneCycle(0.03, warmup=0.15, initial_factor=0.04, final_factor=0.0)
+    return train(corpus, MLPConfig(3, 10, 200, 0.0), AdamW(0.0, **ADAMW), schedule, config, seed=seed)
 
 
 def best_recipe(corpus: Corpus, seed: int) -> TrainResult:
     """The lowest dev loss that we know how to reach with 30 s of training."""
-    config = TrainConfig(512, 6000, 6, "kneser_ney", 0.8, "auto")
-    return train(corpus, MLPConfig(6, 32, 500, 0.1), AdamW(0.001, **ADAMW), Cosine(0.003, 0.05, 0.0), config, seed=seed)
+    config = TrainConfig(256, 7000, 10, "kneser_ney", 0.65, "auto")
+    schedule = Cosine(0.0045, warmup=0.05, final_factor=0.0)
+    return train(corpus, MLPConfig(7, 32, 1200, 0.1), AdamW(0.06, **ADAMW), schedule, config, seed=seed)
 
 
 def lecture_run(X: Tensor, Y: Tensor, Xdev: Tensor, Ydev: Tensor, seed: int) -> Iterator[tuple[float, float]]:
@@ -84,7 +86,7 @@ def time_lecture(examples: tuple[Tensor, ...], seed: int) -> tuple[float, float]
 
 def measure(words: list[str], rounds: int) -> list[dict[str, object]]:
     split, alphabet = split_words(words, "lecture", seed=42), Alphabet.of(words)
-    near, far = build_corpus(split, alphabet, 3), build_corpus(split, alphabet, 6)
+    near, far = build_corpus(split, alphabet, 3), build_corpus(split, alphabet, 7)
     train_index = torch.arange(len(near.train))
     dev = near.dev_contexts
     X, Y = near.train.x(train_index), near.train.y(train_index)

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,19 @@ class Answer:
 
 
 Makemore = Callable[..., Answer]
+
+
+_START = """\
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it ignores them
+from sweeps.cli import main
+main()
+"""
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """The command line in a process of its own, which can be interrupted even where these tests cannot."""
+    return subprocess.Popen([sys.executable, "-c", _START, *arguments], text=True, **options)
 
 
 @pytest.fixture(scope="session")

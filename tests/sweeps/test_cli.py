@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from conftest import Answer, Makemore
+from conftest import Answer, Makemore, start
 
 import sweeps.runs
 import sweeps.tracking
@@ -212,14 +212,11 @@ def test_a_shell_completes_commands_and_their_keys(
     assert makemore("-sc", "query=bash").out.split() == ["temperature=", "tracking."]
 
 
-CLI = (sys.executable, "-c", "from sweeps.cli import main; main()")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_mid_trial_leaves_nothing_running(workdir: Path, number: signal.Signals) -> None:
-    command = [*CLI, "sweep", "study.name=a", "study.n_trials=3", "train.steps=1000000"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    arguments = ("sweep", "study.name=a", "study.n_trials=3", "train.steps=1000000")
+    process = start(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     client = MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlruns/mlflow.db")
     deadline = time.monotonic() + 60
     while not client.search_runs(["1"], "tags.kind = 'trial'"):
@@ -240,7 +237,7 @@ def test_a_signal_in_mid_trial_leaves_nothing_running(workdir: Path, number: sig
 
 @pytest.mark.slow
 def test_an_early_interrupt_is_one_line(workdir: Path) -> None:
-    process = subprocess.Popen([*CLI, "train"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = start("train", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     time.sleep(1.0)  # while packages are being imported
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
@@ -249,8 +246,7 @@ def test_an_early_interrupt_is_one_line(workdir: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_make_a_new_database_at_once(tmp_path: Path) -> None:
-    command = [*CLI, "train", *TINY]
-    processes = [subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [start("train", *TINY, cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(3)]
     for process in processes:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors

@@ -5,14 +5,13 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Makemore
+from conftest import Makemore, start
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -21,8 +20,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def ui(makemore: Makemore, workdir: Path) -> Iterator[str]:
     """The address of `makemore ui` on a finished study of three trials."""
     assert makemore("sweep", "study.name=rivers", "study.n_trials=3", "train.steps=50").code == 0
-    command = [sys.executable, "-c", "from sweeps.cli import main; main()", "ui"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    server = start("ui", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert server.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())
