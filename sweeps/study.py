@@ -105,19 +105,19 @@ def _run_trials(config: "StudyConfig", trials: "_Trials", launch: Callable[..., 
     finished = sum(trial.state in FINISHED for trial in trials.all())
     to_run, failures, started = total - finished, 0, time.monotonic()
     with tqdm(total=total, initial=finished, unit="trial", desc=name, file=sys.stderr) as progress:
+        progress.set_postfix_str(trials.best())
         while finished < total and failures < to_run and not trials.exhausted():
-            progress.set_postfix_str(trials.best())
             if timeout is not None and time.monotonic() - started > timeout:
                 progress.write(f"study.timeout is over: {timeout:g} s", file=sys.stderr)
                 break
             failure = trials.run_next(launch)
+            progress.set_postfix_str(trials.best(), refresh=False)
             if failure is None:
                 finished += 1
                 progress.update()
             else:
                 failures += 1
                 progress.write(failure, file=sys.stderr)
-        progress.set_postfix_str(trials.best())
     if not any(trial.state == TrialState.COMPLETE for trial in trials.all()):
         raise AllTrialsFailed(f"no trial of study {name} is complete: all failed, diverged or were pruned")
     if trials.exhausted():

@@ -57,7 +57,7 @@ def test_the_browser_shows_the_study_and_its_trials_with_params_and_metrics(ui: 
         page.goto(f"{ui}/#/experiments/1/runs")
         page.get_by_text("rivers", exact=True).first.wait_for(timeout=30_000)
         page.get_by_role("button", name="Close").click()  # of MLflow's assistant
-        page.get_by_role("button", name="Columns").click()
+        page.get_by_role("button", name="Columns", exact=True).click()
         for group in ("Metrics", "Parameters"):
             row = page.locator("[class*=tree-treenode]").filter(has_text=re.compile(rf"{group} \(\d+\)")).first
             row.locator("[class*=tree-checkbox]").first.click()
