@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from makemore.limits import LimitError, check
 from sweeps.config import read_node
 from sweeps.errors import RequestError
+from sweeps.records import hide_password
 from sweeps.tracking import TrackingStore, open_tracking
 
 FORMATS = ("table", "csv", "json", "markdown")
@@ -62,11 +63,11 @@ def find_study(store: TrackingStore, name: str | int | None) -> tuple[str, pd.Da
     """
     study = store.newest_study() if name is None else str(name)
     if study is None:
-        raise RequestError(f"there is no study in {store.uri} yet; start one with makemore sweep")
+        raise RequestError(f"there is no study in {hide_password(store.uri)} yet; start one with makemore sweep")
     runs = store.study_runs(study)
     if runs.empty:
         raise RequestError(
-            f"study.name is {study}; {store.uri} has no trials of it: see makemore ui, or makemore sweep"
+            f"study.name is {study}; {hide_password(store.uri)} has no trials of it: see makemore ui, or makemore sweep"
         )
     return study, runs
 

@@ -38,24 +38,30 @@ def resolve_url(key: str, url: str, table: str) -> str:
         raise RequestError(
             f"{key} is {url}; it must be a URL such as sqlite:///folder/file.db or http://127.0.0.1:5000"
         ) from None
+    shown = hide_password(url)
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
-            raise RequestError(f"{key} is {url}; it must name a file, as sqlite:///folder/file.db does")
+            raise RequestError(f"{key} is {shown}; it must name a file, as sqlite:///folder/file.db does")
         path = Path(os.path.expanduser(parsed.database)).absolute()  # noqa: PTH111 - Path raises where it cannot
-        _check_sqlite(key, url, path, table)
+        _check_sqlite(key, shown, path, table)
         return str(parsed.set(database=str(path)).render_as_string(hide_password=False))
     if parsed.get_backend_name() not in _PORTS:
         known = ", ".join(("sqlite", *_PORTS))
-        raise RequestError(f"{key} is {url}; {parsed.get_backend_name()} is not known here: it must be {known}")
+        raise RequestError(f"{key} is {shown}; {parsed.get_backend_name()} is not known here: it must be {known}")
     if not parsed.host:
-        raise RequestError(f"{key} is {url}; it must name a host, or be sqlite:///folder/file.db")
+        raise RequestError(f"{key} is {shown}; it must name a host, or be sqlite:///folder/file.db")
     port = parsed.port or _PORTS[parsed.get_backend_name()]
     try:
         socket.create_connection((parsed.host, port), _CONNECT_SECONDS).close()
     except OSError as error:
-        reason = error.strerror or error
-        raise RequestError(f"{key} is {url}; {parsed.host}:{port} does not answer ({reason}); start it first") from None
+        reason, where = error.strerror or error, f"{parsed.host}:{port}"
+        raise RequestError(f"{key} is {shown}; {where} does not answer ({reason}); start it first") from None
     return url
+
+
+def hide_password(url: str) -> str:
+    """A database's or server's URL as it may be shown and stored."""
+    return make_url(url).render_as_string(hide_password=True)
 
 
 @contextmanager

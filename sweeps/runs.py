@@ -13,6 +13,7 @@ from makemore.sample import sample_words
 from makemore.train import Diverged, Evaluation, TrainResult, generator_for, one_thread, train
 from sweeps.config import RunConfig, read_run_config
 from sweeps.errors import RequestError
+from sweeps.records import hide_password
 from sweeps.sources import Source, load_corpus, load_source
 from sweeps.tracking import TrackedRun, open_tracking
 from sweeps.weights import save_weights
@@ -135,6 +136,8 @@ def _keep(
         folder = Path(name)
         resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
         resolved.data.path = config.data.path and str(source.path)  # means the same from another folder
+        resolved.study.storage = hide_password(resolved.study.storage)
+        resolved.tracking.uri = hide_password(resolved.tracking.uri)
         OmegaConf.save(resolved, folder / "config.yaml")
         weights_digest = save_weights(folder / "weights.safetensors", result.model, source)
         generator = generator_for(config.seed, "samples")

@@ -25,7 +25,7 @@ from sweeps.compare import summary
 from sweeps.config import check_study_name, read_node
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.identity import Identity, identify
-from sweeps.records import creating, resolve_url
+from sweeps.records import creating, hide_password, resolve_url
 from sweeps.runs import RunOutcome, TrialOf
 from sweeps.search import PerTrialSeed, make_pruner, make_sampler
 from sweeps.sources import load_source
@@ -239,7 +239,7 @@ def _open_study(
             )
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise RequestError(f"study.storage is {storage}; it cannot be used ({reason})") from None
+        raise RequestError(f"study.storage is {hide_password(storage)}; it cannot be used ({reason})") from None
     recorded = study.user_attrs.get("identity")
     if recorded is None:
         study.set_user_attr("identity", identity.record)

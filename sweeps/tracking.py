@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
-from sweeps.records import creating, resolve_url, sqlite_file
+from sweeps.records import creating, hide_password, resolve_url, sqlite_file
 from sweeps.sources import Source
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: a sweep talks to nobody but its stores
@@ -149,7 +149,7 @@ class TrackingStore:
         try:
             return dict(self.client.get_run(run_id).data.tags)
         except (MlflowException, TypeError):
-            raise RequestError(f"run is {run_id}; {self.uri} has no such run: see makemore ui") from None
+            raise RequestError(f"run is {run_id}; {hide_password(self.uri)} has no such run: see makemore ui") from None
 
     def fetch_artifact(self, run_id: str, name: str) -> Path:
         """A run's file, as a local path.
@@ -216,6 +216,7 @@ def _artifact_root(uri: str, artifacts: str | None) -> str | None:
 
 @functools.cache
 def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) -> TrackingStore:
+    shown = hide_password(uri)
     try:
         with creating(uri):
             client = MlflowClient(tracking_uri=uri)
@@ -226,10 +227,10 @@ def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) ->
                 created = client.create_experiment(experiment, artifact_location=artifact_root, tags=tags)
                 return TrackingStore(client, uri, created)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise RequestError(f"tracking.uri is {uri}; it cannot be used as an MLflow store ({first_line})") from None
+        reason = str(error).strip().splitlines()[0]
+        raise RequestError(f"tracking.uri is {shown}; it cannot be used as an MLflow store ({reason})") from None
     if found is None:
-        raise RequestError(f"tracking.experiment is {experiment}; {uri} has no such experiment yet")
+        raise RequestError(f"tracking.experiment is {experiment}; {shown} has no such experiment yet")
     if found.lifecycle_stage == "deleted":
         raise RequestError(f"tracking.experiment is {experiment}; it was deleted: restore it, or give another name")
     return TrackingStore(client, uri, found.experiment_id)
