@@ -48,6 +48,8 @@ def compare(cfg: DictConfig) -> str:
     if config.format == "json":
         return str(table.to_json(orient="records", indent=2, double_precision=15))
     table = table.drop(columns=["config_hash", "weights_digest"])
+    reached = runs.set_index("trial")["dev_loss"] if "dev_loss" in runs else pd.Series(dtype=float)
+    table["best_dev_loss"] = table["best_dev_loss"].fillna(table["trial"].map(reached))  # of a pruned trial: its last
     if table["reason"].isna().all():
         table = table.drop(columns="reason")
     if config.format == "markdown":

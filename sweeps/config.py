@@ -127,8 +127,8 @@ def read_node(kind: type, cfg: DictConfig, group: str) -> Any:
         RequestError: an unknown or missing key, a wrong type or a value outside its range.
     """
     if group:
-        return build(kind, group, _container(cfg, group))
-    return build(kind, "", {key: OmegaConf.select(cfg, key) for key in get_type_hints(kind) if key in cfg})
+        return _build(kind, group, _container(cfg, group))
+    return _build(kind, "", {key: OmegaConf.select(cfg, key) for key in get_type_hints(kind) if key in cfg})
 
 
 def _read_named(table: dict[str, Any], cfg: DictConfig, group: str) -> Any:
@@ -136,7 +136,7 @@ def _read_named(table: dict[str, Any], cfg: DictConfig, group: str) -> Any:
     name = tree.pop("name", None)
     if name not in table:
         raise RequestError(f"{group}.name is {name}; it must be {' or '.join(table)}: choose with {group}=...")
-    return build(table[name], group, tree, name)
+    return _build(table[name], group, tree, name)
 
 
 def _container(cfg: DictConfig, group: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _container(cfg: DictConfig, group: str) -> dict[str, Any]:
     return dict(tree)  # type: ignore[arg-type]
 
 
-def build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
+def _build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
     """A checked dataclass from a config node of the same keys.
 
     Raises:

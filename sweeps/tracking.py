@@ -31,6 +31,7 @@ import mlflow.artifacts  # noqa: E402
 from alembic.util import CommandError  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
@@ -207,6 +208,11 @@ def _artifact_root(uri: str, artifacts: str | None) -> str | None:
     if uri.startswith("http") or not artifacts:
         return None
     if "://" in artifacts:
+        try:
+            get_artifact_repository(artifacts)
+        except (MlflowException, ImportError) as error:
+            reason = str(error).splitlines()[0]
+            raise RequestError(f"tracking.artifacts is {artifacts}; it must be a folder or a URL ({reason})") from None
         return artifacts
     folder = Path(artifacts).absolute()
     if folder.exists() and not folder.is_dir():

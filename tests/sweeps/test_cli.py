@@ -52,6 +52,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["train", "data=file", "data.path=absent.txt"], "absent.txt cannot be read"),
         (["train", "data=file"], "data.path is not given"),
         (["train", "tracking.uri=http://127.0.0.1:9"], "127.0.0.1:9 does not answer"),
+        (["train", "tracking.artifacts='foo://bar'"], "tracking.artifacts is foo://bar; it must be a folder or a URL"),
         (["train", "tracking.uri=nonsense"], "tracking.uri is nonsense; it must be a URL"),
         (["sweep", "tracking.uri=http://127.0.0.1:9"], "127.0.0.1:9 does not answer"),
         (["sweep", "study.storage=postgresql+psycopg://u@127.0.0.1:9/db"], "127.0.0.1:9 does not answer"),
