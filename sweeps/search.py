@@ -98,8 +98,13 @@ class PerTrialSeed(BaseSampler):
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         """As the sampler does, but a grid's would stop an `optimize` which is not running."""
-        if not isinstance(self._sampler, GridSampler):
+        if not self.is_grid:
             self._sampler.after_trial(study, trial, state, values)
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the sampler tries the points of a grid, each once."""
+        return isinstance(self._sampler, GridSampler)
 
     def is_exhausted(self, study: optuna.Study) -> bool:
         """Whether a grid has no point left to try."""

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import (
     Transformer,
 )
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeps.config import one_line
@@ -117,6 +118,26 @@ def corner_overrides(space: Space) -> list[list[str]]:
         [format_override(key, values[corner % len(values)]) for key, values in ends.items()]
         for corner in range(corners)
     ]
+
+
+def read_warm_start(node: Any, space: Space) -> list[dict[str, Any]]:
+    """The config's settings to try first that are in the space, each with the keys that the space has.
+
+    Raises:
+        RequestError: not a list of settings.
+    """
+    settings = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+    if not isinstance(settings, list) or not all(isinstance(one, dict) for one in settings):
+        raise RequestError(f"space.warm_start is {node!r}; it must be a list of settings, as in conf/space/quick.yaml")
+    chosen = [{key: value for key, value in one.items() if key in space} for one in settings]
+    return [one for one in chosen if one and all(_has(space[key], value) for key, value in one.items())]
+
+
+def _has(distribution: BaseDistribution, value: Any) -> bool:
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except ValueError:
+        return False
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:

@@ -29,7 +29,7 @@ from sweeps.records import creating, hide_password, resolve_url
 from sweeps.runs import RunOutcome, TrialOf
 from sweeps.search import PerTrialSeed, make_pruner, make_sampler
 from sweeps.sources import load_source
-from sweeps.space import Space, format_override, read_space
+from sweeps.space import Space, format_override, read_space, read_warm_start
 from sweeps.tracking import TrackingStore, open_tracking
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -64,9 +64,13 @@ def run_study(
     if not space:
         raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
     identity = identify(hydra_context, cfg, space, fixed)
+    warm_start = read_warm_start(cfg.space.get("warm_start"), space)
     sampler, pruner = make_sampler(cfg, space, config.seed), make_pruner(cfg)
     store = open_tracking(cfg)
     study = _open_study(config, storage, identity, sampler, pruner)
+    if not study.get_trials(deepcopy=False) and not sampler.is_grid:
+        for setting in warm_start:
+            study.enqueue_trial(setting)
     _check_records(study, store)
     parent = store.open_study_run(config.name, {"space": str(cfg.space.name)}, load_source(identity.data))
     trials = _Trials(study, sampler, space, fixed, parent.run_id, task_function)

@@ -100,6 +100,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["sweep", "data.split=lecture,disjoint"], "data cannot be searched: losses on different words do not compare"),
         (["sweep", "sampler.n_startup_trials=many"], "sampler cannot be made"),
         (["sweep", "sampler._partial_=false"], "sampler._partial_ must be true"),
+        (["sweep", "space.warm_start=3"], "space.warm_start is 3; it must be a list of settings"),
         (["sweep", "space.params=3"], "space.params is 3; it must have sweep words for keys"),
         (["sweep", "hydra.job.chdir=true"], "hydra.job.chdir is true; it must be false"),
         (["sweep", "study.storage=sqlite:///x.db", "tracking.uri=sqlite:///x.db"], "give each a database of its own"),

@@ -3,10 +3,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sweeps.config import conf_dir
 from sweeps.errors import RequestError
-from sweeps.space import corner_overrides, format_override, grid_of, read_space
+from sweeps.space import corner_overrides, format_override, grid_of, read_space, read_warm_start
 
 CATEGORIES = CategoricalDistribution
 
@@ -83,3 +85,18 @@ def test_a_choice_survives_the_way_through_an_override(value: object) -> None:
 def test_a_grid_of_an_interval_is_refused() -> None:
     with pytest.raises(RequestError, match=r"a is searched over an interval; sampler=grid needs choice"):
         grid_of(read_space({"a": "interval(0,1)"}, [])[0])
+
+
+def test_settings_outside_a_narrowed_space_are_left_out_and_fixed_keys_too() -> None:
+    space, _ = read_space({"a": "int(interval(1,9))", "b": "choice(x,y)"}, [])
+    settings = [{"a": 3, "b": "x", "fixed": 7}, {"a": 10, "b": "x"}, {"a": 3, "b": "z"}, {"fixed": 7}]
+    assert read_warm_start(settings, space) == [{"a": 3, "b": "x"}]
+
+
+@pytest.mark.parametrize(("name", "count"), [("quick", 1), ("lecture", 1), ("mlp", 2), ("none", 0)])
+def test_every_warm_start_of_the_shipped_spaces_is_in_its_space(name: str, count: int) -> None:
+    node = OmegaConf.load(conf_dir() / "space" / f"{name}.yaml").space
+    space, _ = read_space(dict(node.params), [])
+    settings = read_warm_start(node.warm_start, space)
+    assert len(settings) == len(node.warm_start) == count
+    assert all(set(setting) == set(space) for setting in settings)

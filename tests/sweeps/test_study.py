@@ -161,6 +161,18 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(
     assert table[-1]["state"] == "FAIL"
 
 
+def test_known_good_settings_are_tried_first_and_only_once(makemore: Makemore, workdir: Path) -> None:
+    wide = "model.hidden_neurons=int(interval(100,300))"  # the space that the lecture's model is in
+    arguments = ("sweep", "study.name=a", "pruner=none", *TINY[:3], wide, "model.block_size=4")
+    for total in (1, 3):
+        assert makemore(*arguments, f"study.n_trials={total}").code == 0
+    first, *others = [trial.params for trial in trials(workdir)]
+    assert first["model.hidden_neurons"] == 200
+    assert first["model.embedding_size"] == 10
+    assert "model.block_size" not in first  # fixed on the command line
+    assert all(params["model.embedding_size"] != 10 for params in others)
+
+
 def test_a_diverged_trial_is_pruned_at_once_and_never_wins(makemore: Makemore, workdir: Path) -> None:
     words = ("optimizer=sgd", "optimizer.weight_decay=0", "schedule=constant", "schedule.lr=0.1,1e30")
     arguments = ("sweep", "study.name=a", "space=none", "sampler=grid", *TINY[:3], *words)
