@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from makemore.data import Alphabet
 from makemore.model import MLP
@@ -27,14 +28,27 @@ class SavedModel:
 
 
 def save_weights(path: Path, model: MLP, source: Source) -> str:
-    """Write the weights of a model trained on a source; returns the file's SHA-256 in hex."""
+    """Write the weights of a model trained on a source; returns their digest."""
     metadata = {
         "model": json.dumps({"name": name_of(MODELS, model.config), **dataclasses.asdict(model.config)}),
         "alphabet": json.dumps(dataclasses.asdict(source.alphabet)),
         "train_fingerprint": source.split.fingerprint("train"),
     }
-    save_file({name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}, path, metadata)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = {name: weight.cpu().contiguous() for name, weight in model.state_dict().items()}
+    save_file(weights, path, metadata)
+    return digest_weights(weights)
+
+
+def digest_weights(weights: dict[str, Tensor]) -> str:
+    """SHA-256, in hex, of names, shapes and values: equal weights have equal digests.
+
+    Not of the file, in which the order of the metadata is another one each time.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name} {tuple(weights[name].shape)} {weights[name].dtype}\n".encode())
+        digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(path: Path) -> SavedModel:
