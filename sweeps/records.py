@@ -48,6 +48,8 @@ def resolve_url(key: str, url: str, table: str) -> str:
     if parsed.get_backend_name() not in _PORTS:
         known = ", ".join(("sqlite", *_PORTS))
         raise RequestError(f"{key} is {shown}; {parsed.get_backend_name()} is not known here: it must be {known}")
+    if not parsed.host and "host" in parsed.query:
+        return url  # a Unix socket: its clients say at once whether it answers
     if not parsed.host:
         raise RequestError(f"{key} is {shown}; it must name a host, or be sqlite:///folder/file.db")
     port = parsed.port or _PORTS[parsed.get_backend_name()]

