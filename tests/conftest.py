@@ -37,6 +37,14 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", _START, *arguments], text=True, **options)
 
 
+def call(folder: Path, *arguments: str) -> str:
+    """What a command prints that is run in a folder, in a process of its own."""
+    process = start(*arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return str(out)
+
+
 @pytest.fixture(scope="session")
 def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its schema and nothing else: making one takes seconds."""

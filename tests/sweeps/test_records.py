@@ -2,10 +2,9 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import PIPE
 
 import pytest
-from conftest import Makemore, start
+from conftest import Makemore, call
 from sqlalchemy.engine import make_url
 
 from sweeps.errors import RequestError
@@ -52,24 +51,10 @@ def postgresql(tmp_path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.slow
 def test_a_study_and_its_runs_can_be_kept_in_postgresql(tmp_path: Path, postgresql: tuple[str, str]) -> None:
-    study, mlflow = postgresql
-
-    def call(*arguments: str) -> str:
-        process = start(*arguments, f"tracking.uri='{mlflow}'", cwd=tmp_path, stdout=PIPE, stderr=PIPE)
-        out, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        return str(out)
-
-    sweep = (
-        "sweep",
-        "study.name=a",
-        f"study.storage='{study}'",
-        "pruner=none",
-        "train.steps=20",
-        "train.evaluations=2",
-    )
+    study, uri = postgresql[0], f"tracking.uri='{postgresql[1]}'"
+    tiny = ("pruner=none", "train.steps=20", "train.evaluations=2")
     for total in (2, 3):
-        call(*sweep, f"study.n_trials={total}")
-    table = json.loads(call("compare", "study.name=a", "format=json"))
+        call(tmp_path, "sweep", "study.name=a", f"study.n_trials={total}", f"study.storage='{study}'", uri, *tiny)
+    table = json.loads(call(tmp_path, "compare", "study.name=a", "format=json", uri))
     assert sorted(row["trial"] for row in table) == [0, 1, 2]
     assert not list(tmp_path.rglob("*.db"))
