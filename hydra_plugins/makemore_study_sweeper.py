@@ -1,8 +1,5 @@
 """Hydra accepts a sweeper only from this package, and imports it at each start: the study itself loads later."""
 
-from collections.abc import Callable
-from typing import Any
-
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -12,8 +9,8 @@ class StudySweeper(Sweeper):
     """Runs a multirun as an Optuna study."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Hydra's hook before `sweep`."""
-        self._study: tuple[HydraContext, Callable[..., Any], DictConfig] = hydra_context, task_function, config
+        """Hydra's hook before `sweep`; a study's trials have a task of their own."""
+        self._study: tuple[HydraContext, DictConfig] = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the study that the overrides `arguments` ask for."""

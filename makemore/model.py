@@ -24,6 +24,11 @@ class MLPConfig:
         check("hidden_neurons", self.hidden_neurons, low=1, high=65536)
         check("dropout", self.dropout, low=0, high=0.99)
 
+    def parameters(self, vocab_size: int) -> int:
+        """Trainable numbers in the model."""
+        inputs = self.block_size * self.embedding_size
+        return vocab_size * self.embedding_size + (inputs + 1 + vocab_size) * self.hidden_neurons + vocab_size
+
 
 class MLP(nn.Module):
     """logits = tanh(concat(C[x]) W1 + b1) W2 + b2, the parameters as in the lecture.
@@ -61,8 +66,3 @@ class MLP(nn.Module):
     def decayed(self) -> list[nn.Parameter]:
         """What weight decay shrinks: the matrices, not the biases."""
         return [self.C, self.W1, self.W2]
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Trainable numbers in a model."""
-    return sum(parameter.numel() for parameter in model.parameters())

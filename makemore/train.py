@@ -19,7 +19,7 @@ from makemore.evaluate import mean_loss
 from makemore.fast_step import PRECISIONS, FastStep
 from makemore.kneser_ney import KneserNey
 from makemore.limits import LimitError, check
-from makemore.model import MLP, MLPConfig, count_parameters
+from makemore.model import MLP, MLPConfig
 from makemore.optimizer import Optimizer
 from makemore.schedule import Schedule, learning_rates
 
@@ -174,7 +174,7 @@ def train(
         train_seconds=train_seconds,
         evaluation_seconds=evaluation_seconds,
         steps_per_second=config.steps / train_seconds,
-        parameters=count_parameters(model),
+        parameters=model_config.parameters(vocab_size),
     )
 
 

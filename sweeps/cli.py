@@ -72,14 +72,11 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and this module prints them
     raised: list[Exception] = []
 
-    def task(cfg: Any, *trial: Any) -> Any:
+    def task(cfg: Any) -> None:
         try:
-            return _TASKS[command](cfg, *trial)
+            _TASKS[command](cfg)
         except Exception as error:
-            if trial:  # the study records it
-                raise
             raised.append(error)  # Hydra would print a line of its own
-            return None
 
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     if raised:
@@ -103,18 +100,10 @@ def _parse_options(command: str, arguments: list[str]) -> Any:
     return options
 
 
-def _train(cfg: Any, *trial: Any) -> Any:
+def _train(cfg: Any) -> None:
     from sweeps.runs import run_training
 
-    outcome = run_training(cfg, *trial)
-    if not trial:
-        result = outcome.result
-        print(
-            f"dev loss {outcome.dev_loss:.4f} nats per character, best at step {result.best_step}; "
-            f"{result.parameters} weights, {result.train_seconds:.1f} s at {result.steps_per_second:.0f} steps/s; "
-            f"run {outcome.run_id}"
-        )
-    return outcome
+    print(run_training(cfg))
 
 
 def _compare(cfg: Any) -> None:
@@ -141,7 +130,7 @@ def _ui(cfg: Any) -> None:
     serve_ui(cfg)
 
 
-_TASKS: dict[str, Callable[..., Any]] = {
+_TASKS: dict[str, Callable[[Any], None]] = {
     "train": _train,
     "compare": _compare,
     "sample": _sample,

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from makemore.limits import LimitError, check
 from sweeps.config import read_node
+from sweeps.confirm import ConfirmConfig, confirmations
 from sweeps.errors import RequestError
 from sweeps.records import hide_password
 from sweeps.tracking import TrackingStore, open_tracking
@@ -91,28 +92,54 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def find_winner(runs: pd.DataFrame) -> "pd.Series[Any] | None":
-    """The complete trial of the lowest dev loss; of equal ones, the first. None if no trial is complete."""
-    complete = runs[runs["state"] == "COMPLETE"]
-    return None if complete.empty else leaderboard(complete).iloc[0]
+def find_winner(trials: pd.DataFrame, confirmed: pd.DataFrame) -> "pd.Series[Any] | None":
+    """The trial of the lowest mean dev loss over fresh seeds or, where none is confirmed, of the lowest dev loss.
+
+    Of equal ones, the first. None if no trial is complete.
+    """
+    ranking = leaderboard(trials[trials["state"] == "COMPLETE"])
+    if not confirmed.empty:
+        ranking = ranking[ranking["trial"] == confirmed["trial"].iloc[0]]
+    return None if ranking.empty else ranking.iloc[0]
 
 
-def summary(study: str, runs: pd.DataFrame, searched: list[str]) -> str:
-    """The end of a sweep: the best five, what won by how much, what to type next."""
+def find_confirmations(store: TrackingStore, study: str, trials: pd.DataFrame) -> pd.DataFrame:
+    """What the fresh seeds said about a study's best trials; see `confirmations`."""
+    tags = store.study_tags(study)
+    config = ConfirmConfig(int(tags["confirm_top"]), int(tags["confirm_seeds"]))
+    return confirmations(trials, store.study_runs(study, "confirm"), config)
+
+
+def summary(store: TrackingStore, study: str, searched: list[str]) -> str:
+    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what to type next."""
+    runs = store.study_runs(study)
+    confirmed = find_confirmations(store, study, runs)
+    winner = find_winner(runs, confirmed)
+    assert winner is not None  # whoever calls has seen a complete trial
     counts = ", ".join(f"{count} {str(state).lower()}" for state, count in runs["state"].value_counts().items())
-    complete = leaderboard(
-        runs[runs["state"] == "COMPLETE"].assign(**{key: runs[key] for key in searched if key in runs})
-    )
-    best = complete.iloc[0]
+    complete = leaderboard(runs[runs["state"] == "COMPLETE"])
     columns = ["trial", *_FIGURES[:3], *(key for key in searched if key in complete)]
-    lead = f"{complete['best_dev_loss'].iloc[1] - best.best_dev_loss:.4f} below the next" if len(complete) > 1 else ""
+    lines = [
+        f"\nstudy {study}: {counts}; the best {min(_TOP, len(complete))} by dev loss (nats per character):\n",
+        _to_text(complete[columns].head(_TOP)),
+        "",
+    ]
+    if confirmed.empty:
+        lead = complete["best_dev_loss"].diff().iloc[1:2]
+        lines += [f"winner: trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}"]
+        lines[-1] += "".join(f", {value:.4f} below the next" for value in lead) + " (not confirmed with fresh seeds)"
+    else:
+        best = confirmed.iloc[0]
+        lines += [
+            "trained again with fresh seeds; too_good: by how much the search's figure flatters:\n",
+            str(confirmed.to_string(index=False, float_format="{:.4f}".format, na_rep="-")),
+            "",
+            f"winner: trial {winner.trial}, mean dev loss {best['mean']:.4f} (the search said {best.dev_loss:.4f})",
+        ]
     return "\n".join(
         [
-            f"\nstudy {study}: {counts}; the best {min(_TOP, len(complete))} by dev loss (nats per character):\n",
-            _to_text(complete[columns].head(_TOP)),
-            "",
-            f"winner: trial {best.trial}, dev loss {best.best_dev_loss:.4f}{', ' + lead if lead else ''}",
-            f"        run {best.run_id}, config {best.config_hash}, weights {str(best.weights_digest)[:12]}",
+            *lines,
+            f"        run {winner.run_id}, config {winner.config_hash}, weights {str(winner.weights_digest)[:12]}",
             "",
             "next:   " + f"makemore compare study.name={study}",
             f"        makemore sample study.name={study} n=20",

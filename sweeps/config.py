@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 from hydra.errors import OverrideParseException
@@ -174,6 +174,14 @@ def _build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
 
 def _convert(kind: Any, key: str, value: Any) -> Any:
     """`value` as an int, float, str or their optional forms; no silent conversion but int to float."""
+    if get_origin(kind) in (dict, list):
+        if isinstance(value, get_origin(kind)):
+            return value
+        raise RequestError(
+            f"{key} is {value!r}; it must be a {'list' if get_origin(kind) is list else 'group of keys'}"
+        )
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return _build(kind, key, value)
     kinds = get_args(kind) or (kind,)
     if value is None and type(None) in kinds:
         return None

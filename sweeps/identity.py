@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from hydra.errors import HydraException
-from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.config import DataConfig, one_line, read_run_config
+from sweeps.confirm import ConfirmConfig
 from sweeps.errors import RequestError
+from sweeps.jobs import Jobs
 from sweeps.sources import load_corpus, load_source
-from sweeps.space import Space, corner_overrides
+from sweeps.space import Space, corners
 
 
 @dataclass(frozen=True)
@@ -26,34 +27,36 @@ class Identity:
         return "; ".join(f"{key} was {recorded.get(key, 'absent')}, is {mine.get(key, 'absent')}" for key in keys)
 
 
-def identify(hydra_context: HydraContext, cfg: DictConfig, space: Space, fixed: list[str]) -> Identity:
+def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
     """Compose jobs from the corners of a space, check them, and say what they have in common.
 
     Raises:
         RequestError: a key that does not exist, a value of the space that no run accepts, or data that cannot be had.
     """
+    settings = corners(space)
     runs = []
-    for overrides in corner_overrides(space):
+    for setting in settings:
         try:
-            job_cfg = hydra_context.config_loader.load_sweep_config(cfg, [*fixed, *overrides])
-        except HydraException as error:
+            job_cfg = jobs.compose(setting)
+        except (HydraException, OmegaConfBaseException) as error:
             raise RequestError(one_line(error)) from None
         runs.append(read_run_config(job_cfg))
         load_corpus(runs[-1].data, runs[-1].model.block_size)
     params = [run.params() for run in runs]
-    for key in space:
-        if not all(key in one for one in params):
+    for key in space.distributions:
+        if not all(key in one for one, setting in zip(params, settings, strict=True) if key in setting):
             raise RequestError(f"{key} cannot be searched; the keys of a run can: {', '.join(params[0])}")
     data = runs[0].data
     if any(run.data != data for run in runs):
         raise RequestError("data cannot be searched: losses on different words do not compare; use a study for each")
     split = load_source(data).split
-    record = {"objective": "dev_loss"}
+    # By what the winner is chosen: known before the first trial.
+    record = {"objective": "dev_loss", "confirm.top": str(confirm.top), "confirm.seeds": str(confirm.seeds)}
     record |= {f"data {part}": split.fingerprint(part) for part in ("train", "dev")}
-    record |= {f"space {key}": repr(distribution) for key, distribution in space.items()}
+    record |= space.describe()
     # A trial may choose among groups with other keys; what all of them share and the space leaves alone is fixed.
     # Of a user's file the content counts, not where it lies.
     for key, value in params[0].items():
-        if key not in space and key != "data.path" and all(one.get(key) == value for one in params):
+        if key not in space.distributions and key != "data.path" and all(one.get(key) == value for one in params):
             record[key] = str(value)
     return Identity(data, record)

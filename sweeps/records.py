@@ -4,20 +4,21 @@ import hashlib
 import os
 import socket
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from filelock import FileLock
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import NullPool
 
 from sweeps.errors import RequestError
 
 _CONNECT_SECONDS = 5.0
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432}
 
 
 def resolve_url(key: str, url: str, table: str) -> str:
@@ -67,18 +68,23 @@ def hide_password(url: str) -> str:
 
 
 @contextmanager
-def creating(url: str) -> Iterator[None]:
-    """While the database of a resolved URL is opened: its folder exists, and one process at a time makes its tables.
+def locked(url: str, purpose: str) -> Iterator[None]:
+    """Alone for this purpose among all processes that use the database of a resolved URL, on whatever machine.
 
-    Only SQLite needs it: two processes that migrate one new file at once break it.
+    The lock ends with the process that holds it. A server (http) has none: nothing waits.
     """
     path = sqlite_file(url)
-    if path is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    with FileLock(Path(tempfile.gettempdir()) / f"makemore-{name}.lock"):
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            yield
+    elif make_url(url).get_backend_name() == "postgresql":
+        key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big", signed=True)
+        engine = create_engine(url, poolclass=NullPool)  # a connection of its own: the lock lives as long as that
+        with engine.begin() as connection:
+            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": key})
+            yield
+    else:
         yield
 
 

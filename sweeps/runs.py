@@ -4,13 +4,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
-from optuna import TrialPruned
 
 from makemore.sample import sample_words
-from makemore.train import Diverged, Evaluation, TrainResult, generator_for, one_thread, train
+from makemore.train import Corpus, Evaluation, TrainResult, generator_for, one_thread, train
 from sweeps.config import RunConfig, read_run_config
 from sweeps.errors import RequestError
 from sweeps.records import hide_password
@@ -19,7 +19,7 @@ from sweeps.tracking import TrackedRun, open_tracking
 from sweeps.weights import save_weights
 
 _SAMPLES = 20
-_REASON = 500  # characters
+_TAG = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,18 @@ class TrialOf:
     number: int
     parent_id: str
     searched: tuple[str, ...]  # the keys that vary, for the run's name
+    confirm_number: int | None = None  # of a run that confirms the trial with a fresh seed
+
+    @property
+    def kind(self) -> str:
+        """Of the run."""
+        return "trial" if self.confirm_number is None else "confirm"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Of the run."""
+        tags = {"study": self.study, "trial_number": str(self.number)}
+        return tags if self.confirm_number is None else {**tags, "confirm_number": str(self.confirm_number)}
 
 
 @dataclass(frozen=True)
@@ -37,48 +49,36 @@ class RunOutcome:
     """What a finished run leaves for its study."""
 
     dev_loss: float
-    run_id: str
-    config_hash: str
     weights_digest: str
     result: TrainResult
 
 
-def run_training(
-    cfg: DictConfig,
-    trial: TrialOf | None = None,
-    report: Callable[[int, float], None] = lambda step, dev_loss: None,
-) -> RunOutcome:
-    """Train what `cfg` says and record it as one MLflow run.
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is recorded as RUNNING."""
 
-    Raises:
-        RequestError: the config asks for what cannot be; only a trial is recorded, as failed.
-        Exception: training failed, diverged or was pruned; the run is recorded as such, with its curve so far.
-    """
-    tags = {"study": trial.study, "trial_number": str(trial.number)} if trial else {}
-    params = {"trial_number": trial.number} if trial else {}
-    kind, parent_id = ("trial", trial.parent_id) if trial else ("train", None)
-    try:
-        config = read_run_config(cfg)
-        source = load_source(config.data)
-        corpus = load_corpus(config.data, config.model.block_size)
-    except RequestError as error:
-        if trial:  # a combination that the corners of the space did not show: the study records it as failed
-            run = open_tracking(cfg).start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
-            run.end("FAILED", {"reason": str(error)[:_REASON], **_state(trial, "FAIL")})
-        raise
-    params |= config.params()
-    tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
-    run = open_tracking(cfg).start_run(run_name(params, trial), kind, params, tags, source, parent_id)
-    curve: list[Evaluation] = []
+    cfg: DictConfig
+    config: RunConfig
+    source: Source
+    corpus: Corpus
+    tracked: TrackedRun
 
-    def track(step: int, dev_loss: float) -> None:
-        point = curve[-1]
-        run.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, "lr": point.lr}, step)
-        report(step, dev_loss)
+    def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
+        """Train, and record all but how it ended.
 
-    try:
+        Raises:
+            Exception: training failed, diverged, or was ended by `report`; the curve so far is recorded.
+        """
+        curve: list[Evaluation] = []
+
+        def track(step: int, dev_loss: float) -> None:
+            point = curve[-1]
+            self.tracked.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, "lr": point.lr}, step)
+            report(step, dev_loss)
+
+        config = self.config
         result = train(
-            corpus,
+            self.corpus,
             config.model,
             config.optimizer,
             config.schedule,
@@ -88,33 +88,72 @@ def run_training(
             track,
             curve,
         )
-        weights_digest = _keep(run, cfg, config, source, result, curve)
-    except BaseException as error:
-        status, state = _how_it_ended(error, trial)
-        run.end(status, {"reason": f"{type(error).__name__}: {error}"[:_REASON], **_state(trial, state)})
+        weights_digest = _keep(self.tracked, self.cfg, config, self.source, result, curve)
+        return RunOutcome(result.best_dev_loss, weights_digest, result)
+
+    def end(self, status: str, tags: Mapping[str, str]) -> None:
+        """Close the record as FINISHED, FAILED or KILLED."""
+        self.tracked.end(status, {key: value[:_TAG] for key, value in tags.items()})
+
+
+def open_run(cfg: DictConfig, trial: TrialOf | None = None) -> OpenRun:
+    """Start the record of the run that `cfg` asks for.
+
+    Raises:
+        RequestError: the config asks for what cannot be; only a trial is recorded, as failed.
+    """
+    kind, parent_id = (trial.kind, trial.parent_id) if trial else ("train", None)
+    tags = trial.tags if trial else {}
+    params: dict[str, Any] = {"trial_number": trial.number} if trial else {}
+    try:
+        config = read_run_config(cfg)
+        source = load_source(config.data)
+        corpus = load_corpus(config.data, config.model.block_size)
+    except RequestError as error:
+        if trial:  # a combination that the corners of the space did not show: the study records it as failed
+            run = open_tracking(cfg).start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
+            run.end("FAILED", {"reason": str(error)[:_TAG], "trial_state": "FAIL"})
         raise
-    run.end("FINISHED", {"weights_digest": weights_digest, **_state(trial, "COMPLETE")})
-    return RunOutcome(result.best_dev_loss, run.run_id, tags["config_hash"], weights_digest, result)
+    params |= config.params()
+    tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
+    tracked = open_tracking(cfg).start_run(run_name(params, trial), kind, params, tags, source, parent_id)
+    return OpenRun(cfg, config, source, corpus, tracked)
+
+
+def run_training(cfg: DictConfig) -> str:
+    """Train what `cfg` says and record it as one MLflow run; returns what to say about it.
+
+    Raises:
+        RequestError: the config asks for what cannot be; nothing was recorded.
+        Exception: training failed or diverged; the run is recorded as such, with its curve so far.
+    """
+    run = open_run(cfg)
+    try:
+        outcome = run.train()
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        run.end(status, {"reason": f"{type(error).__name__}: {error}"})
+        raise
+    run.end("FINISHED", {"weights_digest": outcome.weights_digest})
+    result = outcome.result
+    return (
+        f"dev loss {outcome.dev_loss:.4f} nats per character, best at step {result.best_step}; "
+        f"{result.parameters} weights, {result.train_seconds:.1f} s at {result.steps_per_second:.0f} steps/s; "
+        f"run {run.tracked.run_id}"
+    )
 
 
 def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
     """A name that tells runs apart: what varies in the study, or the shape of a single run's model."""
-    keys = trial.searched if trial else ("model.block_size", "model.embedding_size", "model.hidden_neurons", "seed")
+    keys = (
+        [key for key in trial.searched if key in params]
+        if trial
+        else ["model.block_size", "model.embedding_size", "model.hidden_neurons", "seed"]
+    )
     values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
     words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
-    return " ".join([f"#{trial.number:03d}" if trial else str(params["model"]), *words])
-
-
-def _how_it_ended(error: BaseException, trial: TrialOf | None) -> tuple[str, str]:
-    """MLflow's status and Optuna's state of a run that `error` ended."""
-    if isinstance(error, TrialPruned) or (trial is not None and isinstance(error, Diverged)):
-        return "KILLED", "PRUNED"
-    interrupted = trial is None and isinstance(error, KeyboardInterrupt)
-    return ("KILLED" if interrupted else "FAILED"), "FAIL"
-
-
-def _state(trial: TrialOf | None, state: str) -> dict[str, str]:
-    return {"trial_state": state} if trial else {}
+    seed = [f"seed={params['seed']}"] if trial and trial.confirm_number is not None else []
+    return " ".join([f"#{trial.number:03d}" if trial else str(params["model"]), *seed, *words])
 
 
 def _keep(

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from makemore.limits import check
 from makemore.sample import sample_words
 from makemore.train import generator_for
-from sweeps.compare import find_study, find_winner
+from sweeps.compare import find_confirmations, find_study, find_winner
 from sweeps.config import DataConfig, read_node
 from sweeps.errors import RequestError
 from sweeps.sources import load_source
@@ -42,7 +42,7 @@ def sample(cfg: DictConfig) -> str:
     run_id = config.run
     if run_id is None:
         study, runs = find_study(store, cfg.study.name)
-        winner = find_winner(runs)
+        winner = find_winner(runs, find_confirmations(store, study, runs))
         if winner is None:
             raise RequestError(f"study.name is {study}; no trial of it is complete yet: wait, or makemore sweep on")
         run_id = str(winner["run_id"])

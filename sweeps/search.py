@@ -10,23 +10,30 @@ import optuna
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner
+from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeps.config import one_line
 from sweeps.errors import RequestError
-from sweeps.space import Space, grid_of
+from sweeps.space import Setting, Space, grid_of
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of features that conf/sampler chooses knowingly
 
 
-def make_sampler(cfg: DictConfig, space: Space, seed: int) -> "PerTrialSeed":
+_DRAWS = 200  # of settings, until one is within the constraints
+
+
+def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Setting], bool]) -> "StudySampler":
     """The sampler of the config's `sampler` node.
 
+    Args:
+        allows: whether the space's constraints leave a setting in.
+
     Raises:
-        RequestError: arguments that the sampler does not take, or a grid of something continuous.
+        RequestError: arguments that the sampler does not take, or a grid of what has no grid.
     """
     with_seed = _build("sampler", lambda: instantiate(cfg.sampler))
     if not isinstance(with_seed, partial):
@@ -34,22 +41,24 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int) -> "PerTrialSeed":
     if with_seed.func is GridSampler:
         with_seed = partial(with_seed, grid_of(space))
 
-    def make() -> PerTrialSeed:
-        sampler = PerTrialSeed(with_seed, seed)
-        optuna.create_study(sampler=sampler).ask(space)  # some find out only when they are used
+    def make() -> StudySampler:
+        sampler = StudySampler(with_seed, seed, space, allows)
+        suggest(optuna.create_study(sampler=sampler).ask(), space)  # some find out only when they are used
         return sampler
 
     return _build("sampler", make)  # type: ignore[no-any-return]
 
 
 def make_pruner(cfg: DictConfig) -> BasePruner:
-    """The pruner of the config's `pruner` node.
+    """The pruner of the config's `pruner` node; none where a run is evaluated once, at its end.
 
     Raises:
         RequestError: arguments that the pruner does not take.
     """
 
     def make() -> BasePruner:
+        if cfg.train.evaluations == 1:
+            return NopPruner()
         pruner: BasePruner = instantiate(cfg.pruner)
         trial = optuna.create_study(pruner=pruner).ask()  # some find out only when they are used
         trial.report(0.0, 1)
@@ -66,35 +75,57 @@ def _build(group: str, make: Callable[[], Any]) -> Any:
         raise RequestError(f"{group} cannot be made: {one_line(error)} (conf/{group}/ has the defaults)") from None
 
 
-class PerTrialSeed(BaseSampler):
-    """A sampler whose draws depend on the study's seed and the trial's number alone.
+def suggest(trial: Trial, space: Space) -> Setting:
+    """The setting of a trial: a value for each key that is active."""
+    setting: Setting = {}
+    for key, distribution in space.distributions.items():
+        if not space.is_active(key, setting):
+            continue
+        match distribution:
+            case CategoricalDistribution():
+                setting[key] = trial.suggest_categorical(key, distribution.choices)
+            case IntDistribution(low=low, high=high, step=step, log=log):
+                setting[key] = trial.suggest_int(key, low, high, step=step, log=log)
+            case FloatDistribution(low=low, high=high, step=step, log=log):
+                setting[key] = trial.suggest_float(key, low, high, step=step, log=log)
+    return setting
 
-    A sampler seeded once would, in a resumed study, repeat the trials that the study has.
+
+class StudySampler(BaseSampler):
+    """A sampler whose draws depend on the study's seed and the trial's number, within conditions and constraints.
+
+    A sampler seeded once would, in a resumed study, repeat the trials that the study has. A whole setting is drawn
+    when the first of its values is asked for, and not before: a trial is opened while the study is locked, and drawn
+    when it no longer is.
     """
 
-    def __init__(self, make: Callable[..., BaseSampler], seed: int) -> None:
-        self._make, self._seed = make, seed
+    def __init__(
+        self, make: Callable[..., BaseSampler], seed: int, space: Space, allows: Callable[[Setting], bool]
+    ) -> None:
+        self._make, self._seed, self._space, self._allows = make, seed, space, allows
         self._sampler = make(seed=seed)
         self._one_sequence = isinstance(self._sampler, (GridSampler, QMCSampler))  # kept in the study's storage
+        self._setting: Setting = {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Seed the sampler for this trial."""
-        if not self._one_sequence:
-            digest = hashlib.sha256(f"{self._seed} {trial.number}".encode()).digest()
-            self._sampler = self._make(seed=int.from_bytes(digest[:4], "big"))
+        self._setting = {}
+        self._reseed(trial.number, 0)
         self._sampler.before_trial(study, trial)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> Any:
-        """As the sampler does."""
-        return self._sampler.infer_relative_search_space(study, trial)
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """None: nothing is drawn yet."""
+        return {}
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Any:
-        """As the sampler does."""
-        return self._sampler.sample_relative(study, trial, search_space)
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Setting:
+        """Nothing yet."""
+        return {}
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: Any) -> Any:
-        """As the sampler does."""
-        return self._sampler.sample_independent(study, trial, name, distribution)
+        """A value of the trial's setting, which is drawn as a whole."""
+        if not self._setting:
+            self._setting = self._draw(study, trial)
+        return self._setting[name]
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         """As the sampler does, but a grid's would stop an `optimize` which is not running."""
@@ -109,3 +140,29 @@ class PerTrialSeed(BaseSampler):
     def is_exhausted(self, study: optuna.Study) -> bool:
         """Whether a grid has no point left to try."""
         return isinstance(self._sampler, GridSampler) and self._sampler.is_exhausted(study)
+
+    def _reseed(self, number: int, attempt: int) -> None:
+        if not self._one_sequence:
+            digest = hashlib.sha256(f"{self._seed} {number} {attempt}".encode()).digest()
+            self._sampler = self._make(seed=int.from_bytes(digest[:4], "big"))
+
+    def _draw(self, study: optuna.Study, trial: FrozenTrial) -> Setting:
+        """A setting within the constraints, with the values that the trial was queued with."""
+        given = trial.system_attrs.get("fixed_params", {})
+        for attempt in range(1, _DRAWS + 1):
+            inner = self._sampler
+            relative = inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial))
+            known = {**relative, **given}
+            setting: Setting = {}
+            for key, distribution in self._space.distributions.items():
+                if self._space.is_active(key, setting):
+                    if key not in known:
+                        known[key] = inner.sample_independent(study, trial, key, distribution)
+                    setting[key] = known[key]
+            if self._allows(setting):
+                return setting
+            self._reseed(trial.number, attempt)
+        raise RequestError(
+            f"space.constraints.parameters is {self._space.most_parameters}; none of {_DRAWS} settings drawn has so "
+            "few weights; narrow model.block_size, model.embedding_size or model.hidden_neurons, or raise it"
+        )

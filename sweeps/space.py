@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -16,26 +18,75 @@ from hydra.core.override_parser.types import (
     Transformer,
 )
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from makemore.limits import LimitError
 from sweeps.config import one_line
 from sweeps.errors import RequestError
 
-Space = dict[str, BaseDistribution]
+Distributions = dict[str, BaseDistribution]
+Setting = dict[str, Any]  # a value for each key that a trial searches
+Conditions = dict[str, dict[str, list[Any]]]  # key -> the values of other keys at which it is searched
 
 
-def read_space(params: dict[str, str], arguments: list[str]) -> tuple[Space, list[str]]:
-    """The search space, and the overrides that hold for every trial.
+@dataclass(frozen=True)
+class SpaceConfig:
+    """A `space` node: what is searched, under which conditions, within which limits, and what is tried first."""
+
+    name: str
+    params: dict[str, Any]  # key -> sweep words
+    conditions: dict[str, Any]  # key -> {another key: the value, or list of values, at which the first is searched}
+    constraints: dict[str, Any]  # parameters: at most so many weights; null: any number
+    warm_start: list[Any]  # settings
+
+    def __post_init__(self) -> None:
+        if set(self.constraints) != {"parameters"}:
+            raise LimitError("constraints", self.constraints, "{parameters: N}, the most weights, or null for N")
+        most = self.constraints["parameters"]
+        if most is not None and (type(most) is not int or most < 1):
+            raise LimitError("constraints.parameters", most, "an integer >= 1, the most weights, or null")
+        for key, condition in self.conditions.items():
+            if not isinstance(condition, dict) or not condition:
+                raise LimitError(f"conditions.{key}", condition, "{key: value} or {key: [values]}")
+        if not all(isinstance(setting, dict) for setting in self.warm_start):
+            raise LimitError("warm_start", self.warm_start, "a list of settings, as in conf/space/quick.yaml")
+
+
+@dataclass(frozen=True)
+class Space:
+    """The search space of a study."""
+
+    distributions: Distributions  # those that others depend on stand first
+    fixed: list[str]  # overrides that hold for every trial
+    conditions: Conditions
+    most_parameters: int | None  # of a trial's model
+
+    def is_active(self, key: str, setting: Setting) -> bool:
+        """Whether a key is searched, given the values of the keys before it."""
+        return all(setting.get(other) in values for other, values in self.conditions.get(key, {}).items())
+
+    def has(self, setting: Setting) -> bool:
+        """Whether every value of a setting is in the space."""
+        return all(key in self.distributions and _has(self.distributions[key], setting[key]) for key in setting)
+
+    def describe(self) -> dict[str, str]:
+        """What makes it this space and no other, in words."""
+        words = {f"space {key}": repr(distribution) for key, distribution in self.distributions.items()}
+        words |= {f"space {key} only at": repr(condition) for key, condition in self.conditions.items()}
+        return words | ({"most parameters": str(self.most_parameters)} if self.most_parameters else {})
+
+
+def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[list[str]], Setting]) -> Space:
+    """The search space of a config and the command line.
 
     Args:
-        params: key -> sweep words, of the config's space.
         arguments: overrides of the command line; they win: sweep words replace a key's, a value fixes it.
+        defaults: the values of all keys under given overrides, for conditions on a key that is not searched.
 
     Raises:
-        RequestError: words that are not a search space.
+        RequestError: words that are not a search space, or conditions that nothing can meet.
     """
-    words = {key: f"{key}={value}" for key, value in params.items()}
+    words = {key: f"{key}={value}" for key, value in config.params.items()}
     fixed: list[str] = []
     for override in _parse(arguments):
         words.pop(override.key_or_group, None)
@@ -43,13 +94,45 @@ def read_space(params: dict[str, str], arguments: list[str]) -> tuple[Space, lis
             words[override.key_or_group] = override.input_line or ""
         else:
             fixed.append(override.input_line or "")
-    space: Space = {}
+    distributions: Distributions = {}
     for override in _parse(list(words.values())):
         if override.is_sweep_override():
-            space[override.key_or_group] = to_distribution(override)
+            distributions[override.key_or_group] = to_distribution(override)
         else:
             fixed.append(override.input_line or "")
-    return space, fixed
+    conditions = {
+        key: {other: values if isinstance(values, list) else [values] for other, values in condition.items()}
+        for key, condition in config.conditions.items()
+        if key in distributions
+    }
+    distributions, conditions = _resolve(distributions, conditions, defaults(fixed) if conditions else {})
+    return Space(distributions, fixed, conditions, config.constraints["parameters"])
+
+
+def _resolve(
+    distributions: Distributions, conditions: Conditions, defaults: Setting
+) -> tuple[Distributions, Conditions]:
+    """Keys in an order in which each stands behind what it depends on; conditions on fixed keys are decided here."""
+    ordered: Distributions = {}
+    remaining: Conditions = {}
+    waiting = list(distributions)
+    while waiting:
+        key = next((key for key in waiting if not set(conditions.get(key, {})) & set(waiting)), None)
+        if key is None:
+            raise RequestError(f"space.conditions of {' and '.join(waiting)} depend on each other; one must come first")
+        waiting.remove(key)
+        needed: dict[str, list[Any]] = {}
+        for other, values in conditions.get(key, {}).items():
+            if other in ordered:
+                needed[other] = [value for value in values if _has(ordered[other], value)]
+            elif other in distributions or defaults.get(other) not in values:
+                needed[other] = []  # what it depends on is never searched itself, or fixed elsewhere
+            if other not in distributions and other not in defaults:
+                raise RequestError(f"space.conditions.{key} depends on {other}, which is not a key of a run")
+        if all(needed.values()):
+            ordered[key] = distributions[key]
+            remaining |= {key: needed} if needed else {}
+    return ordered, remaining
 
 
 def to_distribution(override: Override) -> BaseDistribution:
@@ -105,32 +188,44 @@ def format_override(key: str, value: Any) -> str:
     return f"{key}={value}"
 
 
-def corner_overrides(space: Space) -> list[list[str]]:
-    """A few sets of overrides that together take each parameter to its ends and through all its choices."""
+def corners(space: Space) -> list[Setting]:
+    """A few settings that together take each parameter to its ends and through all its choices."""
     ends = {
         key: list(distribution.choices)
         if isinstance(distribution, CategoricalDistribution)
         else [distribution.low, distribution.high]  # type: ignore[attr-defined]
-        for key, distribution in space.items()
+        for key, distribution in space.distributions.items()
     }
-    corners = max((len(values) for values in ends.values()), default=0)
-    return [
-        [format_override(key, values[corner % len(values)]) for key, values in ends.items()]
-        for corner in range(corners)
-    ]
+    count = max((len(values) for values in ends.values()), default=0)
+    settings = [{key: values[corner % len(values)] for key, values in ends.items()} for corner in range(count)]
+    for key in space.conditions:  # at each of its ends while the keys that it depends on are as it needs them
+        settings += [{**settings[0], **_needed(space, key), key: value} for value in ends[key]]
+    return [_only_active(space, setting) for setting in settings]
 
 
-def read_warm_start(node: Any, space: Space) -> list[dict[str, Any]]:
-    """The config's settings to try first that are in the space, each with the keys that the space has.
+def _needed(space: Space, key: str) -> Setting:
+    needed: Setting = {}
+    for other, values in space.conditions.get(key, {}).items():
+        needed |= {**_needed(space, other), other: values[0]}
+    return needed
 
-    Raises:
-        RequestError: not a list of settings.
-    """
-    settings = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
-    if not isinstance(settings, list) or not all(isinstance(one, dict) for one in settings):
-        raise RequestError(f"space.warm_start is {node!r}; it must be a list of settings, as in conf/space/quick.yaml")
-    chosen = [{key: value for key, value in one.items() if key in space} for one in settings]
-    return [one for one in chosen if one and all(_has(space[key], value) for key, value in one.items())]
+
+def _only_active(space: Space, setting: Setting) -> Setting:
+    active: Setting = {}
+    for key in space.distributions:
+        if key in setting and space.is_active(key, active):
+            active[key] = setting[key]
+    return active
+
+
+def read_warm_start(config: SpaceConfig, space: Space) -> list[Setting]:
+    """The config's settings to try first that are in the space, each with the keys that the space has."""
+    chosen = []
+    for one in config.warm_start:
+        setting = _only_active(space, one)
+        if setting and space.has(setting):
+            chosen.append(setting)
+    return chosen
 
 
 def _has(distribution: BaseDistribution, value: Any) -> bool:
@@ -144,10 +239,13 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
     """Every value of each parameter, for a grid search.
 
     Raises:
-        RequestError: a parameter is continuous.
+        RequestError: a parameter is continuous, or not every point of the grid is in the space.
     """
+    if space.conditions or space.most_parameters:
+        what = "conditions" if space.conditions else "constraints.parameters"
+        raise RequestError(f"sampler=grid tries every point, but space.{what} leaves some out; use another sampler")
     grid: dict[str, list[Any]] = {}
-    for key, distribution in space.items():
+    for key, distribution in space.distributions.items():
         if isinstance(distribution, CategoricalDistribution):
             grid[key] = list(distribution.choices)
         elif isinstance(distribution, IntDistribution) and not distribution.log:

@@ -1,213 +1,33 @@
-"""A study: Optuna asks and is told, each trial is a Hydra job."""
+"""A study: checked, opened, brought to its total by workers, confirmed, summed up."""
 
-import itertools
-import math
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-import optuna
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
-from optuna.exceptions import TrialPruned
-from optuna.pruners import BasePruner
-from optuna.trial import FrozenTrial, Trial, TrialState
+from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
-from tqdm import tqdm
 
 from makemore.limits import check
-from makemore.train import Diverged
 from sweeps.compare import summary
-from sweeps.config import check_study_name, read_node
+from sweeps.config import check_study_name, read_node, read_run_config
+from sweeps.confirm import ConfirmConfig, confirm_study_name
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.identity import Identity, identify
-from sweeps.records import creating, hide_password, resolve_url
-from sweeps.runs import RunOutcome, TrialOf
-from sweeps.search import PerTrialSeed, make_pruner, make_sampler
+from sweeps.jobs import Jobs
+from sweeps.processes import Processes, ProgressLine, usable_cores
+from sweeps.records import hide_password, resolve_url
+from sweeps.search import make_pruner, make_sampler
 from sweeps.sources import load_source
-from sweeps.space import Space, format_override, read_space, read_warm_start
-from sweeps.tracking import TrackingStore, open_tracking
+from sweeps.space import Setting, Space, SpaceConfig, read_space, read_warm_start
+from sweeps.tracking import TrackedRun, TrackingStore, open_tracking
+from sweeps.trials import Standing, Trials
+from sweeps.worker import Plan, Worker, close_dead_runs, constraint
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-def run_study(
-    hydra_context: HydraContext, task_function: Callable[..., Any], cfg: DictConfig, arguments: list[str]
-) -> None:
-    """Bring a study to `study.n_trials` finished trials, starting it or going on with it.
-
-    Args:
-        task_function: called by the launcher's jobs as task_function(cfg, trial, report) -> RunOutcome.
-        arguments: the overrides of the command line, sweep words among them.
-
-    Raises:
-        RequestError: the request is wrong; no trial was started.
-        AllTrialsFailed: no trial of the study is complete.
-    """
-    if cfg.hydra.job.chdir:
-        raise RequestError(
-            "hydra.job.chdir is true; it must be false: relative paths start at the folder of the command"
-        )
-    config: StudyConfig = read_node(StudyConfig, cfg, "study")
-    storage = resolve_url("study.storage", config.storage, table="studies")
-    if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
-        raise RequestError(
-            f"study.storage is {config.storage}, and so is tracking.uri; give each a database of its own"
-        )
-    space, fixed = read_space(_space_params(cfg), arguments)
-    if not space:
-        raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
-    identity = identify(hydra_context, cfg, space, fixed)
-    warm_start = read_warm_start(cfg.space.get("warm_start"), space)
-    sampler, pruner = make_sampler(cfg, space, config.seed), make_pruner(cfg)
-    store = open_tracking(cfg)
-    study = _open_study(config, storage, identity, sampler, pruner)
-    if not study.get_trials(deepcopy=False) and not sampler.is_grid:
-        for setting in warm_start:
-            study.enqueue_trial(setting)
-    _check_records(study, store)
-    parent = store.open_study_run(config.name, {"space": str(cfg.space.name)}, load_source(identity.data))
-    trials = _Trials(study, sampler, space, fixed, parent.run_id, task_function)
-    try:
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=trials.job, config=cfg
-        )
-        _run_trials(config, trials, launcher.launch)
-    except BaseException as error:
-        parent.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    parent.end("FINISHED")
-    print(summary(config.name, store.study_runs(config.name), list(space)))
-
-
-def _check_records(study: optuna.Study, store: TrackingStore) -> None:
-    """Raise RequestError if the study has trials whose runs are not in this store: its winner would be another one."""
-    has_trials = any(trial.state in FINISHED for trial in study.get_trials(deepcopy=False))
-    if has_trials and store.find_study_run(study.study_name) is None:
-        raise RequestError(
-            f"study.name is {study.study_name}; study.storage has trials of it, but tracking.uri has no runs of them "
-            "in tracking.experiment: give those it was recorded in, or another study.name"
-        )
-
-
-def _space_params(cfg: DictConfig) -> dict[str, str]:
-    params = OmegaConf.select(cfg, "space.params")
-    if not isinstance(params, DictConfig):
-        raise RequestError(f"space.params is {params!r}; it must have sweep words for keys: see conf/space/")
-    return {str(key): str(words) for key, words in params.items()}
-
-
-def _run_trials(config: "StudyConfig", trials: "_Trials", launch: Callable[..., Any]) -> None:
-    """Run one trial after the other until the total, the timeout, or as many failures as there were trials to run."""
-    name, total, timeout = config.name, config.n_trials, config.timeout
-    finished = sum(trial.state in FINISHED for trial in trials.all())
-    to_run, failures, started = total - finished, 0, time.monotonic()
-    with tqdm(total=total, initial=finished, unit="trial", desc=name, file=sys.stderr) as progress:
-        progress.set_postfix_str(trials.best())
-        while finished < total and failures < to_run and not trials.exhausted():
-            if timeout is not None and time.monotonic() - started > timeout:
-                progress.write(f"study.timeout is over: {timeout:g} s", file=sys.stderr)
-                break
-            failure = trials.run_next(launch)
-            progress.set_postfix_str(trials.best(), refresh=False)
-            if failure is None:
-                finished += 1
-                progress.update()
-            else:
-                failures += 1
-                progress.write(failure, file=sys.stderr)
-    if not any(trial.state == TrialState.COMPLETE for trial in trials.all()):
-        raise AllTrialsFailed(f"no trial of study {name} is complete: all failed, diverged or were pruned")
-    if trials.exhausted():
-        print(f"makemore: every point of the grid was tried: {finished} trials", file=sys.stderr)
-    elif finished < total:
-        print(f"makemore: stopped at {finished} of {total} trials, {failures} failed", file=sys.stderr)
-
-
-class _Trials:
-    """The trials of a study: asks for the next one, runs it as a Hydra job, tells how it ended."""
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        sampler: PerTrialSeed,
-        space: Space,
-        fixed: list[str],
-        parent_id: str,
-        task_function: Callable[..., Any],
-    ) -> None:
-        self.study, self.sampler, self.space, self.fixed = study, sampler, space, fixed
-        self.parent_id, self.task_function = parent_id, task_function
-        self.trial: Trial
-
-    def run_next(self, launch: Callable[..., Any]) -> str | None:
-        """Run one trial; returns what to say if it failed."""
-        self.trial = trial = self.study.ask(self.space)
-        overrides = [format_override(key, value) for key, value in trial.params.items()]
-        try:
-            # The folder of a trial keeps its resolved config; only here, so that a single run leaves no folder.
-            [job_return] = launch([[*self.fixed, *overrides, "hydra.output_subdir=.hydra"]], trial.number)
-        except BaseException:
-            self._tell_failed("interrupted")
-            raise
-        return self._tell(job_return)
-
-    def job(self, cfg: DictConfig) -> float:
-        """What the launcher runs: train the trial's config; returns its dev loss."""
-        trial = self.trial
-        of = TrialOf(self.study.study_name, trial.number, self.parent_id, tuple(self.space))
-        evaluations = itertools.count(1)  # the resource that pruners count in: steps differ between trials
-
-        def report(step: int, dev_loss: float) -> None:
-            trial.report(dev_loss, next(evaluations))
-            if trial.should_prune():
-                raise TrialPruned(f"pruned at step {step}")
-
-        try:
-            outcome: RunOutcome = self.task_function(cfg, of, report)
-        except Diverged as error:
-            # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
-            trial.report(math.inf, next(evaluations))
-            raise TrialPruned(str(error)) from error
-        for key in ("run_id", "config_hash", "weights_digest"):
-            trial.set_user_attr(key, getattr(outcome, key))
-        return outcome.dev_loss
-
-    def all(self) -> list[FrozenTrial]:
-        """Every trial that the study has."""
-        return self.study.get_trials(deepcopy=False)
-
-    def exhausted(self) -> bool:
-        """Whether there is nothing left to try."""
-        return self.sampler.is_exhausted(self.study)
-
-    def best(self) -> str:
-        """The complete trial of the lowest dev loss, for the progress line; of equal ones, the first."""
-        complete = [trial for trial in self.all() if trial.state == TrialState.COMPLETE]
-        best = min(complete, key=lambda trial: (trial.value, trial.number), default=None)
-        return f"best dev loss {best.value:.4f} (trial {best.number})" if best else ""
-
-    def _tell(self, job_return: JobReturn) -> str | None:
-        if job_return.status == JobStatus.COMPLETED:
-            self.study.tell(self.trial, job_return.return_value)
-            return None
-        error = job_return._return_value  # the public property raises it
-        if isinstance(error, TrialPruned):
-            self.study.tell(self.trial, state=TrialState.PRUNED)
-            return None
-        reason = f"{type(error).__name__}: {error}"
-        self._tell_failed(reason)
-        return f"trial {self.trial.number} failed: {reason}"
-
-    def _tell_failed(self, reason: str) -> None:
-        self.trial.set_user_attr("reason", reason)
-        self.study.tell(self.trial, state=TrialState.FAIL)
+_OWN_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 @dataclass(frozen=True)
@@ -218,38 +38,193 @@ class StudyConfig:
     storage: str
     n_trials: int
     seed: int
+    workers: int | None
     timeout: float | None
+    confirm: ConfirmConfig
 
     def __post_init__(self) -> None:
         check_study_name(self.name)
         check("n_trials", self.n_trials, low=1)
         check("seed", self.seed, low=0, high=2**31)
+        if self.workers is not None:
+            check("workers", self.workers, low=1, high=1000)
         if self.timeout is not None:
             check("timeout", self.timeout, low=0, closed="(]")
 
 
-def _open_study(
-    config: StudyConfig, storage: str, identity: Identity, sampler: PerTrialSeed, pruner: BasePruner
-) -> optuna.Study:
+def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]) -> None:
+    """Bring a study to `study.n_trials` finished trials: start it, go on with it, or join those who are at it.
+
+    Args:
+        arguments: the overrides of the command line, sweep words among them.
+
+    Raises:
+        RequestError: the request is wrong; no trial was started.
+        AllTrialsFailed: no trial of the study is complete.
+    """
+    started = time.time()
+    if cfg.hydra.job.chdir:
+        raise RequestError(
+            "hydra.job.chdir is true; it must be false: relative paths start at the folder of the command"
+        )
+    config: StudyConfig = read_node(StudyConfig, cfg, "study")
+    storage = resolve_url("study.storage", config.storage, table="studies")
+    if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
+        raise RequestError(
+            f"study.storage is {config.storage}, and so is tracking.uri; give each a database of its own"
+        )
+    space, warm_start = _read_space(hydra_context, cfg, arguments)
+    jobs = Jobs(hydra_context, cfg, space.fixed)
+    identity = identify(jobs, space, config.confirm)
+    allows = constraint(space, jobs)
+    sampler, pruner = make_sampler(cfg, space, config.seed, allows), make_pruner(cfg)
+    store = open_tracking(cfg)
+    trials = _open_trials(config.name, storage)
+    queue = [] if sampler.is_grid else [setting for setting in warm_start if allows(setting)]
+    standing, parent = _open_study(config, trials, identity, queue, store, {"space": str(cfg.space.name)})
+    _close_dead_runs(store, config.name, storage)
+    plan = Plan(
+        name=config.name,
+        storage=storage,
+        cfg=cfg,
+        hydra_context=hydra_context,
+        space=space,
+        parent_id=parent.run_id,
+        n_trials=config.n_trials,
+        most_failures=standing.failures + max(1, config.n_trials - standing.finished),
+        seed=config.seed,
+        confirm=config.confirm,
+        workers=_count_workers(config, standing),
+        deadline=started + config.timeout if config.timeout is not None else None,
+    )
+    del pruner  # made to be checked: each worker makes its own
     try:
-        with creating(storage):
-            study = optuna.create_study(
-                study_name=config.name,
-                storage=storage,
-                sampler=sampler,
-                pruner=pruner,
-                direction="minimize",
-                load_if_exists=True,
-            )
+        _run_workers(plan, store, trials)
+    except BaseException as error:
+        _close_dead_runs(store, config.name, storage)
+        parent.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        if isinstance(error, KeyboardInterrupt) and trials.standing().ranking:
+            print(summary(store, config.name, list(space.distributions)))
+        raise
+    _close_dead_runs(store, config.name, storage)
+    standing = trials.standing()
+    if not standing.ranking:
+        parent.end("FAILED")
+        raise AllTrialsFailed(f"no trial of study {config.name} is complete: all failed, diverged or were pruned")
+    if sampler.is_exhausted(trials.study):
+        print(f"makemore: every point of the grid was tried: {standing.finished} trials", file=sys.stderr)
+    elif standing.finished < config.n_trials:
+        why = "study.timeout is over" if plan.deadline else f"{standing.failures} failed"
+        print(f"makemore: stopped at {standing.finished} of {config.n_trials} trials: {why}", file=sys.stderr)
+    parent.end("FINISHED")
+    print(summary(store, config.name, list(space.distributions)))
+
+
+def _read_space(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]) -> tuple[Space, list[Setting]]:
+    config: SpaceConfig = read_node(SpaceConfig, cfg, "space")
+
+    def defaults(fixed: list[str]) -> Setting:
+        return read_run_config(Jobs(hydra_context, cfg, fixed).compose({})).params()
+
+    space = read_space(config, arguments, defaults)
+    if not space.distributions:
+        raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
+    return space, read_warm_start(config, space)
+
+
+def _open_trials(name: str, storage: str) -> Trials:
+    try:
+        return Trials(storage, name)
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RequestError(f"study.storage is {hide_password(storage)}; it cannot be used ({reason})") from None
-    recorded = study.user_attrs.get("identity")
-    if recorded is None:
-        study.set_user_attr("identity", identity.record)
-    elif difference := identity.difference(recorded):
-        raise RequestError(
-            f"study.name is {config.name}; that study was started differently ({difference}); "
-            "give another study.name, or the settings it was started with"
-        )
-    return study
+
+
+def _open_study(
+    config: StudyConfig,
+    trials: Trials,
+    identity: Identity,
+    warm_start: list[Setting],
+    store: TrackingStore,
+    tags: dict[str, str],
+) -> tuple[Standing, TrackedRun]:
+    """Start the study, or check that it is the one that was started; with its run in MLflow."""
+    tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
+    with trials.alone() as standing:
+        recorded = trials.study.user_attrs.get("identity")
+        if recorded is None:
+            for setting in warm_start if not standing.trials else []:
+                trials.queue(setting)
+            trials.study.set_user_attr("identity", identity.record)
+        elif difference := identity.difference(recorded):
+            raise RequestError(
+                f"study.name is {config.name}; that study was started differently ({difference}); "
+                "give another study.name, or the settings it was started with"
+            )
+        if standing.finished and store.find_study_run(config.name) is None:
+            raise RequestError(  # its winner would be another one
+                f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
+                "in tracking.experiment: give those it was recorded in, or another study.name"
+            )
+        return standing, store.open_study_run(config.name, tags, load_source(identity.data))
+
+
+def _count_workers(config: StudyConfig, standing: Standing) -> int:
+    """No more than there can be trials to run at a time."""
+    most = max(1, config.n_trials - standing.finished, config.confirm.top * config.confirm.seeds)
+    return min(config.workers or usable_cores(), most)
+
+
+def _run_workers(plan: Plan, store: TrackingStore, trials: Trials) -> None:
+    """In this process, in processes of their own, or as jobs of the launcher that the user has chosen."""
+    if plan.cfg.hydra.launcher._target_ != _OWN_LAUNCHER:
+        _launch_workers(plan)
+        return
+    line = ProgressLine(plan.name)
+    try:
+        if plan.workers == 1:
+            Worker(plan, line.show).run()
+            return
+
+        def disconnect() -> None:
+            store.disconnect()
+            trials.disconnect()
+
+        Processes(plan, line.show, line.gone, partial(_bury, plan), disconnect).run()
+    finally:
+        line.close()
+
+
+def _bury(plan: Plan, worker: str) -> None:
+    for name in (plan.name, confirm_study_name(plan.name)):
+        trials = Trials(plan.storage, name)
+        trials.bury(worker)
+        trials.disconnect()
+
+
+def _launch_workers(plan: Plan) -> None:
+    """Each job of the launcher is a worker of the study."""
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=plan.hydra_context, task_function=LaunchedWorker(plan), config=plan.cfg
+    )
+    overrides = [*plan.space.fixed, "hydra.sweep.subdir=workers/${hydra.job.num}"]
+    for job_return in launcher.launch([overrides] * plan.workers, 0):
+        if job_return.status == JobStatus.FAILED:
+            raise job_return._return_value  # the public property raises it, too, but with a traceback printed
+
+
+@dataclass(frozen=True)
+class LaunchedWorker:
+    """The task that a launcher runs: perhaps in another process, perhaps on another machine."""
+
+    plan: Plan
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Work until nothing is left to do."""
+        Worker(self.plan, lambda news: None).run()
+
+
+def _close_dead_runs(store: TrackingStore, name: str, storage: str) -> None:
+    for kind, study in (("trial", name), ("confirm", confirm_study_name(name))):
+        if store.running(name, kind):
+            close_dead_runs(store, name, kind, Trials(storage, study).standing())

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
-from sweeps.records import creating, hide_password, resolve_url, sqlite_file
+from sweeps.records import hide_password, locked, resolve_url, sqlite_file
 from sweeps.sources import Source
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: a sweep talks to nobody but its stores
@@ -109,6 +109,22 @@ class TrackingStore:
         self.client.update_run(run_id, "RUNNING")
         return TrackedRun(self.client, run_id)
 
+    def run(self, run_id: str) -> TrackedRun:
+        """A run that exists."""
+        return TrackedRun(self.client, run_id)
+
+    def running(self, study: str, kind: str) -> list[tuple[str, int]]:
+        """Runs of kind "trial" or "confirm" that are recorded as running: their ids, and their numbers in Optuna."""
+        tag = "trial_number" if kind == "trial" else "confirm_number"
+        found = self._search(f"tags.kind = '{kind}' and tags.study = {_quote(study)} and attributes.status = 'RUNNING'")
+        return [(run.info.run_id, int(run.data.tags[tag])) for run in found]
+
+    def disconnect(self) -> None:
+        """Close the connections to a database: a forked process must not inherit them."""
+        engine = getattr(self.client._tracking_client.store, "engine", None)
+        if engine is not None:
+            engine.dispose()
+
     def find_study_run(self, study: str) -> str | None:
         """Id of a study's parent run."""
         found = self._search(f"tags.kind = 'study' and tags.study = {_quote(study)}", limit=1)
@@ -119,14 +135,22 @@ class TrackingStore:
         found = self._search("tags.kind = 'study'", limit=1)
         return found[0].data.tags["study"] if found else None
 
-    def study_runs(self, study: str) -> pd.DataFrame:
+    def study_tags(self, study: str) -> dict[str, str]:
+        """Tags of a study's parent run."""
+        run_id = self.find_study_run(study)
+        return self.run_tags(run_id) if run_id else {}
+
+    def study_runs(self, study: str, kind: str = "trial") -> pd.DataFrame:
         """The trials of a study, one a row: run_id, trial_number, trial_state, metrics and params as columns.
+
+        Args:
+            kind: "trial", or "confirm" for the runs that confirm trials; `trial` is then the number of the confirmed.
 
         Raises:
             RequestError: not a study's name.
         """
         rows: list[dict[str, Any]] = []
-        for run in self._search(f"tags.kind = 'trial' and tags.study = {_quote(study)}"):
+        for run in self._search(f"tags.kind = '{kind}' and tags.study = {_quote(study)}"):
             tags = run.data.tags
             rows.append(
                 {
@@ -225,7 +249,9 @@ def _artifact_root(uri: str, artifacts: str | None) -> str | None:
 def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) -> TrackingStore:
     shown = hide_password(uri)
     try:
-        with creating(uri):
+        with (
+            locked(uri, "schema") if create else nullcontext()
+        ):  # two processes that make one database at once break it
             client = MlflowClient(tracking_uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is None and create:

@@ -37,6 +37,12 @@ def test_every_file_of_the_tree_composes_into_a_run() -> None:
     assert composed == 33
 
 
+def test_a_space_says_how_its_trials_train() -> None:
+    assert (config("space=mlp").train.steps, config("space=mlp").train.targets) == (6000, "kneser_ney")
+    assert (config("space=lecture").train.steps, config("space=lecture").train.targets) == (20000, "sampled")
+    assert config("space=mlp", "train.steps=7").train.steps == 7
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -1,16 +1,26 @@
+from typing import Any
+
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeps.config import conf_dir
+from sweeps.config import conf_dir, read_node
 from sweeps.errors import RequestError
-from sweeps.space import corner_overrides, format_override, grid_of, read_space, read_warm_start
+from sweeps.space import Space, SpaceConfig, corners, format_override, grid_of, read_space, read_warm_start
 
 CATEGORIES = CategoricalDistribution
+
+
+def config(params: dict[str, Any], conditions: dict[str, Any] | None = None, **others: Any) -> SpaceConfig:
+    return SpaceConfig("test", params, conditions or {}, {"parameters": None}, others.get("warm_start", []))
+
+
+def read(params: dict[str, Any], *arguments: str, conditions: dict[str, Any] | None = None, **defaults: Any) -> Space:
+    return read_space(config(params, conditions), list(arguments), lambda fixed: defaults)
 
 
 @pytest.mark.parametrize(
@@ -38,16 +48,16 @@ CATEGORIES = CategoricalDistribution
     ],
 )
 def test_sweep_words_become_the_distributions_of_hydras_optuna_sweeper(words: str, expected: BaseDistribution) -> None:
-    space, fixed = read_space({}, [f"key={words}"])
-    assert space == {"key": expected}
-    assert fixed == []
+    space = read({}, f"key={words}")
+    assert space.distributions == {"key": expected}
+    assert space.fixed == []
 
 
 @given(st.integers(-50, 50), st.integers(1, 60), st.integers(1, 9), st.sampled_from([1, 10, 100]))
 def test_a_range_never_yields_its_end_and_yields_all_before_it(start: int, length: int, step: int, parts: int) -> None:
     """Also in tenths and hundredths, which binary fractions cannot hold."""
     numbers = [str(number / parts) if parts > 1 else str(number) for number in (start, start + length, step)]
-    space, _ = read_space({}, [f"key=range({','.join(numbers)})"])
+    space = read({}, f"key=range({','.join(numbers)})")
     values = [round(value * parts) for value in grid_of(space)["key"]]
     assert values == list(range(start, start + length, step))
 
@@ -55,19 +65,55 @@ def test_a_range_never_yields_its_end_and_yields_all_before_it(start: int, lengt
 @pytest.mark.parametrize("words", ["glob(*)", "range(3,3)", "range(1,5,0)", "tag(log,interval(0,1))", "interval(2,1)"])
 def test_words_that_are_no_search_space_are_refused_by_name(words: str) -> None:
     with pytest.raises(RequestError, match="key="):
-        read_space({}, [f"key={words}"])
+        read({}, f"key={words}")
 
 
 def test_the_command_line_overrides_the_space_and_can_fix_a_key_of_it() -> None:
     params = {"a": "range(1,4)", "b": "choice(x,y)", "c": "interval(0,1)", "d": "7"}
-    space, fixed = read_space(params, ["a=1,2", "b=x", "e=5"])
-    assert space == {"a": CATEGORIES([1, 2]), "c": FloatDistribution(0.0, 1.0)}
-    assert fixed == ["b=x", "e=5", "d=7"]
+    space = read(params, "a=1,2", "b=x", "e=5")
+    assert space.distributions == {"a": CATEGORIES([1, 2]), "c": FloatDistribution(0.0, 1.0)}
+    assert space.fixed == ["b=x", "e=5", "d=7"]
 
 
 def test_corners_take_every_parameter_to_its_ends_and_through_its_choices() -> None:
-    space, _ = read_space({"a": "int(interval(2,9))", "b": "choice(x,y,z)"}, [])
-    assert corner_overrides(space) == [["a=2", "b=x"], ["a=9", "b=y"], ["a=2", "b=z"]]
+    space = read({"a": "int(interval(2,9))", "b": "choice(x,y,z)"})
+    assert corners(space) == [{"a": 2, "b": "x"}, {"a": 9, "b": "y"}, {"a": 2, "b": "z"}]
+
+
+def test_a_conditional_parameter_stands_behind_what_it_depends_on_and_only_there() -> None:
+    params = {"decay_at": "interval(0.3,0.9)", "schedule": "choice(cosine,step)"}
+    space = read(params, conditions={"decay_at": {"schedule": "step"}})
+    assert list(space.distributions) == ["schedule", "decay_at"]
+    assert space.is_active("decay_at", {"schedule": "step"})
+    assert not space.is_active("decay_at", {"schedule": "cosine"})
+    ends = corners(space)
+    assert all(("decay_at" in corner) == (corner["schedule"] == "step") for corner in ends)
+    assert {corner.get("decay_at") for corner in ends} == {None, 0.3, 0.9}
+
+
+def test_a_condition_on_a_fixed_key_is_decided_before_the_search() -> None:
+    params, conditions = {"a": "1,2", "b": "3,4"}, {"b": {"schedule": ["step", "cosine"]}}
+    assert list(read(params, conditions=conditions, schedule="step").distributions) == ["a", "b"]
+    assert read(params, conditions=conditions, schedule="step").conditions == {}
+    assert list(read(params, conditions=conditions, schedule="constant").distributions) == ["a"]
+
+
+def test_a_condition_that_the_narrowed_space_cannot_meet_takes_its_key_with_it() -> None:
+    params = {"a": "choice(x,y)", "b": "1,2", "c": "3,4"}
+    space = read(params, "a=choice(y,z)", conditions={"b": {"a": "x"}, "c": {"b": 1}})
+    assert list(space.distributions) == ["a"]
+
+
+def test_conditions_in_a_circle_or_on_nothing_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"space\.conditions of a and b depend on each other"):
+        read({"a": "1,2", "b": "1,2"}, conditions={"a": {"b": 1}, "b": {"a": 1}})
+    with pytest.raises(RequestError, match=r"space\.conditions\.a depends on nothing\.here, which is not a key"):
+        read({"a": "1,2"}, conditions={"a": {"nothing.here": 1}})
+
+
+def test_a_grid_with_conditions_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"sampler=grid tries every point, but space\.conditions leaves some out"):
+        grid_of(read({"a": "1,2", "b": "1,2"}, conditions={"b": {"a": 1}}))
 
 
 @pytest.mark.parametrize(
@@ -84,19 +130,20 @@ def test_a_choice_survives_the_way_through_an_override(value: object) -> None:
 
 def test_a_grid_of_an_interval_is_refused() -> None:
     with pytest.raises(RequestError, match=r"a is searched over an interval; sampler=grid needs choice"):
-        grid_of(read_space({"a": "interval(0,1)"}, [])[0])
+        grid_of(read({"a": "interval(0,1)"}))
 
 
 def test_settings_outside_a_narrowed_space_are_left_out_and_fixed_keys_too() -> None:
-    space, _ = read_space({"a": "int(interval(1,9))", "b": "choice(x,y)"}, [])
     settings = [{"a": 3, "b": "x", "fixed": 7}, {"a": 10, "b": "x"}, {"a": 3, "b": "z"}, {"fixed": 7}]
-    assert read_warm_start(settings, space) == [{"a": 3, "b": "x"}]
+    space = config({"a": "int(interval(1,9))", "b": "choice(x,y)"}, warm_start=settings)
+    assert read_warm_start(space, read(space.params)) == [{"a": 3, "b": "x"}]
 
 
 @pytest.mark.parametrize(("name", "count"), [("quick", 1), ("lecture", 1), ("mlp", 2), ("none", 0)])
 def test_every_warm_start_of_the_shipped_spaces_is_in_its_space(name: str, count: int) -> None:
-    node = OmegaConf.load(conf_dir() / "space" / f"{name}.yaml").space
-    space, _ = read_space(dict(node.params), [])
-    settings = read_warm_start(node.warm_start, space)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        node: SpaceConfig = read_node(SpaceConfig, compose("config", overrides=[f"space={name}"]), "space")
+    space = read_space(node, [], lambda fixed: {})
+    settings = read_warm_start(node, space)
     assert len(settings) == len(node.warm_start) == count
-    assert all(set(setting) == set(space) for setting in settings)
+    assert all(set(setting) == set(space.distributions) - set(space.conditions) for setting in settings)

@@ -1,0 +1,74 @@
+"""Trials as Hydra jobs, composed cheaply."""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, run_job
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from sweeps.space import Setting, format_override
+
+
+class Jobs:
+    """The Hydra jobs of a study.
+
+    Hydra takes 60 ms to compose a config. So it composes one for each choice of groups (schedule=cosine, ...), and
+    plain values are set on a copy, as it does itself at the end of composing: 5 ms.
+    """
+
+    def __init__(self, hydra_context: HydraContext, cfg: DictConfig, fixed: list[str]) -> None:
+        self._context, self._cfg = hydra_context, cfg
+        # The folder of a job keeps its resolved config; only here, so that a single run leaves no folder.
+        self._fixed = [*fixed, "hydra.output_subdir=.hydra"]
+        self._groups = set(cfg.hydra.runtime.choices)
+        self._composed = functools.cache(self._compose_groups)
+
+    def compose(self, setting: Setting, number: int = 0, subdir: str | None = None) -> DictConfig:
+        """The config of a job, with its `hydra` node.
+
+        Raises:
+            HydraException: a group or choice that does not exist.
+            OmegaConfBaseException: a key that does not exist.
+        """
+        groups = tuple(format_override(key, value) for key, value in setting.items() if key in self._groups)
+        cfg = copy.deepcopy(self._composed(groups))
+        for key, value in setting.items():
+            if key not in self._groups:
+                OmegaConf.update(cfg, key, value)
+        with open_dict(cfg.hydra):
+            cfg.hydra.job.id = cfg.hydra.job.num = number
+            plain = [format_override(key, value) for key, value in setting.items() if key not in self._groups]
+            cfg.hydra.overrides.task += plain
+            cfg.hydra.job.override_dirname = _dirname(cfg)
+            if subdir is not None:
+                cfg.hydra.sweep.subdir = subdir
+        return cfg
+
+    def run(self, cfg: DictConfig, task: Callable[[DictConfig], Any]) -> JobReturn:
+        """Run a composed job: its folder, Hydra's callbacks, and the task with the config without its `hydra` node."""
+        return run_job(
+            hydra_context=self._context,
+            task_function=task,
+            config=cfg,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+    def _compose_groups(self, groups: tuple[str, ...]) -> DictConfig:
+        cfg = self._context.config_loader.load_sweep_config(self._cfg, [*self._fixed, *groups])
+        OmegaConf.set_readonly(cfg.hydra, False)
+        return cfg
+
+
+def _dirname(cfg: DictConfig) -> str:
+    """What hydra.job.override_dirname is for the overrides of a job."""
+    parsed = OverridesParser.create().parse_overrides(list(cfg.hydra.overrides.task))
+    words = cfg.hydra.job.config.override_dirname
+    return get_overrides_dirname(
+        parsed, exclude_keys=list(words.exclude_keys), item_sep=words.item_sep, kv_sep=words.kv_sep
+    )

@@ -1,0 +1,230 @@
+"""The trials of a study, taken by any number of processes on any number of machines: no more than asked for, none lost.
+
+Optuna's storage is all that they share. Whoever takes a trial holds a lock of the study's database for the few
+milliseconds in which dead trials are found, the others counted and a new one opened; what it draws, it draws later.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage, fail_stale_trials
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from sweeps.records import locked, sqlite_file
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+INTERRUPTED = "interrupted"
+TASK = ("confirms", "seed")  # attributes that say what a queued trial is for
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_BEAT_SECONDS = 5
+_GRACE_SECONDS = 20  # without a beat, by the database's clock, until a trial is given up as dead
+_ATTEMPTS = 3  # at a setting whose workers die: it may be what kills them
+_BUSY_SECONDS = 60.0  # that a process waits for others who write to the same SQLite file
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a study is: its trials, as of now."""
+
+    trials: list[FrozenTrial]
+
+    def count(self, *states: TrialState) -> int:
+        """How many trials are in one of the states."""
+        return sum(trial.state in states for trial in self.trials)
+
+    @cached_property
+    def finished(self) -> int:
+        """Complete and pruned trials."""
+        return self.count(*_FINISHED)
+
+    @cached_property
+    def running(self) -> int:
+        """Trials at work."""
+        return self.count(TrialState.RUNNING)
+
+    @cached_property
+    def failures(self) -> int:
+        """Failed trials that are not tried again."""
+        return sum(trial.state == TrialState.FAIL and not _to_retry(trial) for trial in self.trials)
+
+    @cached_property
+    def ranking(self) -> list[FrozenTrial]:
+        """Complete trials, lowest dev loss first; of equal ones, the first."""
+        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        return sorted(complete, key=lambda trial: (trial.value, trial.number))
+
+
+class Lost(Exception):
+    """The trial was given up as dead, though it lives: its process stood still for too long."""
+
+
+class Trials:
+    """The trials of one study in its storage."""
+
+    def __init__(
+        self, url: str, name: str, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+    ) -> None:
+        """Open the study, which exists or is new."""
+        self.url, self.name = url, name
+        with locked(url, "schema"):  # two processes that make one database at once break it
+            self.storage = _open_storage(url)
+            self.study = optuna.create_study(
+                study_name=name,
+                storage=self.storage,
+                sampler=sampler,
+                pruner=pruner,
+                direction="minimize",
+                load_if_exists=True,
+            )
+
+    def standing(self) -> Standing:
+        """How far the study is."""
+        return Standing(self.study.get_trials(deepcopy=False))
+
+    @contextmanager
+    def alone(self) -> Iterator[Standing]:
+        """No other process takes, queues or buries a trial meanwhile; those that died are known as dead."""
+        with locked(self.url, f"study {self.name}"):
+            self._find_dead()
+            yield self.standing()
+
+    def take(self, worker: str, may_start: Callable[[Standing], bool]) -> tuple[Trial | None, Standing]:
+        """A trial to run, if one may start as the study stands: a queued one, else a new one."""
+        with self.alone() as standing:
+            if not may_start(standing):
+                return None, standing
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # Optuna beats only in `optimize`; here, `beating` does
+                trial = self.study.ask()
+            self.storage.record_heartbeat(trial._trial_id)
+            trial.set_user_attr("worker", worker)  # last: a running trial without it died in these lines
+        return trial, standing
+
+    def queue(self, setting: dict[str, Any], attributes: dict[str, Any] | None = None) -> None:
+        """A setting that is tried before any that is drawn; only while alone."""
+        self.study.enqueue_trial(setting, user_attrs=attributes)
+
+    def report(self, trial: Trial, resource: int, dev_loss: float) -> bool:
+        """Report a dev loss at a resource (1, 2, ...); whether the trial is to be pruned.
+
+        Raises:
+            Lost: the trial was given up as dead.
+        """
+        try:
+            trial.report(dev_loss, resource)
+        except UpdateFinishedTrialError:
+            raise Lost from None
+        return trial.should_prune()
+
+    def tell(
+        self, trial: Trial, state: TrialState, dev_loss: float | None = None, attributes: dict[str, str] | None = None
+    ) -> None:
+        """How a trial ended.
+
+        Raises:
+            Lost: it was given up as dead before.
+        """
+        try:
+            for key, value in (attributes or {}).items():
+                trial.set_user_attr(key, value)
+            self.study.tell(trial, dev_loss, state)
+        except (UpdateFinishedTrialError, ValueError):  # Optuna's words for a trial that is finished
+            if self.study.trials[trial.number].state.is_finished():
+                raise Lost from None
+            raise
+
+    def bury(self, worker: str) -> None:
+        """A worker is dead: so are its trials."""
+        with self.alone() as standing:
+            for trial in standing.trials:
+                if trial.state == TrialState.RUNNING and trial.user_attrs["worker"] == worker:
+                    self._give_up(trial)
+
+    @contextmanager
+    def beating(self, trial: Trial) -> Iterator[None]:
+        """While inside, the trial's heartbeat tells that it is alive."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(_BEAT_SECONDS):
+                # A database may be busy or away for a moment; there are more beats to come.
+                with suppress(SQLAlchemyError):
+                    self.storage.record_heartbeat(trial._trial_id)
+                self.storage.remove_session()  # of this thread
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def disconnect(self) -> None:
+        """Close the connections: a forked process must not inherit them."""
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+    def _find_dead(self) -> None:
+        """Fail trials whose worker died, and queue again what it was trying, and what was interrupted.
+
+        Which trials are to be tried again follows from their records alone: a process that dies in here leaves
+        nothing undone that the next one does not do.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            fail_stale_trials(self.study)
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING and "worker" not in trial.user_attrs:
+                self._give_up(trial)
+        retried = {trial.user_attrs.get("retry_of") for trial in trials}
+        for trial in trials:
+            if _to_retry(trial) and trial.number not in retried:
+                setting = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+                kept = {key: value for key, value in trial.user_attrs.items() if key in TASK}
+                attempt = trial.user_attrs.get("attempt", 1) + ("reason" not in trial.user_attrs)
+                self.queue(setting, {**kept, "retry_of": trial.number, "attempt": attempt})
+
+    def _give_up(self, trial: FrozenTrial) -> None:
+        try:
+            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:  # it ended after all
+            return
+
+
+def _to_retry(trial: FrozenTrial) -> bool:
+    """Whether a trial's worker died, which leaves no reason, or was interrupted."""
+    if trial.state != TrialState.FAIL:
+        return False
+    reason = trial.user_attrs.get("reason")
+    return reason == INTERRUPTED or (reason is None and trial.user_attrs.get("attempt", 1) < _ATTEMPTS)
+
+
+def _open_storage(url: str) -> RDBStorage:
+    options = {"connect_args": {"timeout": _BUSY_SECONDS}} if sqlite_file(url) else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=_BEAT_SECONDS, grace_period=_GRACE_SECONDS)
+    if sqlite_file(url):
+        event.listen(storage.engine, "connect", _prepare_sqlite)
+        storage.engine.dispose()  # so that all connections are prepared
+    return storage
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    """Readers do not wait for writers, and a commit survives the death of any process, if not a power failure."""
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = normal")
