@@ -180,8 +180,10 @@ def _convert(kind: Any, key: str, value: Any) -> Any:
         raise RequestError(
             f"{key} is {value!r}; it must be a {'list' if get_origin(kind) is list else 'group of keys'}"
         )
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return _build(kind, key, value)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if isinstance(value, dict):
+            return _build(kind, key, value)
+        raise RequestError(f"{key} is {value!r}; it must be a group of keys")
     kinds = get_args(kind) or (kind,)
     if value is None and type(None) in kinds:
         return None

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.config import DataConfig, one_line, read_run_config
 from sweeps.confirm import ConfirmConfig
@@ -38,7 +37,7 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
     for setting in settings:
         try:
             job_cfg = jobs.compose(setting)
-        except (HydraException, OmegaConfBaseException) as error:
+        except HydraException as error:
             raise RequestError(one_line(error)) from None
         runs.append(read_run_config(job_cfg))
         load_corpus(runs[-1].data, runs[-1].model.block_size)

@@ -8,8 +8,10 @@ from typing import Any
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, run_job
+from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from sweeps.space import Setting, format_override
 
@@ -32,14 +34,16 @@ class Jobs:
         """The config of a job, with its `hydra` node.
 
         Raises:
-            HydraException: a group or choice that does not exist.
-            OmegaConfBaseException: a key that does not exist.
+            HydraException: a key, a group or a choice that does not exist.
         """
         groups = tuple(format_override(key, value) for key, value in setting.items() if key in self._groups)
         cfg = copy.deepcopy(self._composed(groups))
         for key, value in setting.items():
             if key not in self._groups:
-                OmegaConf.update(cfg, key, value)
+                try:
+                    OmegaConf.update(cfg, key, value)
+                except OmegaConfBaseException as error:
+                    raise ConfigCompositionException(f"Could not override '{key}'") from error
         with open_dict(cfg.hydra):
             cfg.hydra.job.id = cfg.hydra.job.num = number
             plain = [format_override(key, value) for key, value in setting.items() if key not in self._groups]

@@ -98,7 +98,8 @@ def _check_sqlite(key: str, url: str, path: Path, table: str) -> None:
     try:
         if path.exists():
             path.open("rb+").close()
-            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            # Not read-only: what a killed process left half written is rolled back first.
+            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
                 tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
             if tables and table not in tables:
                 raise RequestError(f"{key} is {url}; {path} is the database of something else; name another file")

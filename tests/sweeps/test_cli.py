@@ -29,7 +29,7 @@ def test_a_run_prints_its_dev_loss_and_leaves_nothing_but_records(makemore: Make
     assert answer.code == 0
     assert answer.out.startswith("dev loss ")
     assert {path.name for path in workdir.iterdir()} == {"mlruns"}
-    assert {path.name for path in (workdir / "mlruns").iterdir()} == {"mlflow.db", "artifacts"}
+    assert {path.name for path in (workdir / "mlruns").iterdir()} == {"mlflow.db", ".mlflow.db.lock", "artifacts"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -56,6 +56,13 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["train", "tracking.uri=nonsense"], "tracking.uri is nonsense; it must be a URL"),
         (["sweep", "tracking.uri=http://127.0.0.1:9"], "127.0.0.1:9 does not answer"),
         (["sweep", "study.storage=postgresql+psycopg://u@127.0.0.1:9/db"], "127.0.0.1:9 does not answer"),
+        (["sweep", "study.workers=0"], "study.workers is 0; it must be >= 1"),
+        (["sweep", "study.confirm.top=-1"], "study.confirm.top is -1; it must be >= 0"),
+        (["sweep", "study.confirm.seeds=0"], "study.confirm.seeds is 0; it must be >= 1"),
+        (["sweep", "study.confirm=3"], "study.confirm is 3; it must be a group of keys"),
+        (["sweep", "space.constraints.parameters=0"], "space.constraints.parameters is 0; it must be an integer >= 1"),
+        (["sweep", "space.constraints.parameters=50"], "none of 200 settings drawn has so few weights"),
+        (["sweep", "+space.conditions={schedule.lr: 3}"], "space.conditions.schedule.lr is 3; it must be {key: value}"),
         (["sweep", "study.n_trials=0"], "study.n_trials is 0; it must be >= 1"),
         (["sweep", "study.n_trials=many"], "study.n_trials is 'many'; it must be an integer"),
         (["sweep", "study.timeout=0"], "study.timeout is 0.0; it must be > 0"),
@@ -100,8 +107,8 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["sweep", "data.split=lecture,disjoint"], "data cannot be searched: losses on different words do not compare"),
         (["sweep", "sampler.n_startup_trials=many"], "sampler cannot be made"),
         (["sweep", "sampler._partial_=false"], "sampler._partial_ must be true"),
-        (["sweep", "space.warm_start=3"], "space.warm_start is 3; it must be a list of settings"),
-        (["sweep", "space.params=3"], "space.params is 3; it must have sweep words for keys"),
+        (["sweep", "space.warm_start=3"], "space.warm_start is 3; it must be a list"),
+        (["sweep", "space.params=3"], "space.params is 3; it must be a group of keys"),
         (["sweep", "hydra.job.chdir=true"], "hydra.job.chdir is true; it must be false"),
         (["sweep", "study.storage=sqlite:///x.db", "tracking.uri=sqlite:///x.db"], "give each a database of its own"),
         (["compare", "-m", "top=1,2"], "makemore compare has no --multirun"),
@@ -229,10 +236,12 @@ def test_a_signal_in_mid_trial_leaves_nothing_running(workdir: Path, number: sig
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "makemore: interrupted; the same command goes on"
     assert "Traceback" not in errors
-    [trial] = optuna.load_study(study_name="a", storage=f"sqlite:///{workdir}/mlruns/study.db").trials
-    assert trial.state.name == "FAIL"
-    [run] = client.search_runs(["1"], "tags.kind = 'trial'")
-    assert (run.info.status, run.data.tags["trial_state"]) == ("FAILED", "FAIL")
+    trials = optuna.load_study(study_name="a", storage=f"sqlite:///{workdir}/mlruns/study.db").trials
+    assert {trial.state.name for trial in trials} == {"FAIL"}
+    assert {trial.user_attrs["reason"] for trial in trials} == {"interrupted"}
+    runs = client.search_runs(["1"], "tags.kind = 'trial'")
+    assert len(runs) == len(trials)
+    assert {(run.info.status, run.data.tags["trial_state"]) for run in runs} == {("KILLED", "FAIL")}
     [parent] = client.search_runs(["1"], "tags.kind = 'study'")
     assert parent.info.status == "KILLED"
 
