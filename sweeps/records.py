@@ -10,14 +10,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from filelock import FileLock
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from sweeps.errors import RequestError
 
 _CONNECT_SECONDS = 5.0
+_BUSY_SECONDS = 60.0  # that a process waits for others who write to the same SQLite file
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
 
 
@@ -86,6 +87,17 @@ def locked(url: str, purpose: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+@event.listens_for(Engine, "connect")
+def _prepare_sqlite(connection: object, record: object) -> None:
+    """Of Optuna's and MLflow's files: readers do not wait for writers, and writers wait for each other.
+
+    A commit survives the death of any process, though not a power failure; that saves a third of its time.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        for pragma in ("journal_mode = wal", "synchronous = normal", f"busy_timeout = {_BUSY_SECONDS * 1000:.0f}"):
+            connection.execute(f"pragma {pragma}")
 
 
 def sqlite_file(url: str) -> Path | None:

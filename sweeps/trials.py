@@ -18,10 +18,9 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
-from sweeps.records import locked, sqlite_file
+from sweeps.records import locked
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -31,7 +30,6 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEAT_SECONDS = 5
 _GRACE_SECONDS = 20  # without a beat, by the database's clock, until a trial is given up as dead
 _ATTEMPTS = 3  # at a setting whose workers die: it may be what kills them
-_BUSY_SECONDS = 60.0  # that a process waits for others who write to the same SQLite file
 
 
 @dataclass(frozen=True)
@@ -97,8 +95,7 @@ class Trials:
     def alone(self) -> Iterator[Standing]:
         """No other process takes, queues or buries a trial meanwhile; those that died are known as dead."""
         with locked(self.url, f"study {self.name}"):
-            self._find_dead()
-            yield self.standing()
+            yield self._find_dead()
 
     def take(self, worker: str, may_start: Callable[[Standing], bool]) -> tuple[Trial | None, Standing]:
         """A trial to run, if one may start as the study stands: a queued one, else a new one."""
@@ -177,7 +174,7 @@ class Trials:
         self.storage.remove_session()
         self.storage.engine.dispose()
 
-    def _find_dead(self) -> None:
+    def _find_dead(self) -> Standing:
         """Fail trials whose worker died, and queue again what it was trying, and what was interrupted.
 
         Which trials are to be tried again follows from their records alone: a process that dies in here leaves
@@ -186,23 +183,31 @@ class Trials:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             fail_stale_trials(self.study)
-        trials = self.study.get_trials(deepcopy=False)
-        for trial in trials:
-            if trial.state == TrialState.RUNNING and "worker" not in trial.user_attrs:
-                self._give_up(trial)
-        retried = {trial.user_attrs.get("retry_of") for trial in trials}
-        for trial in trials:
-            if _to_retry(trial) and trial.number not in retried:
-                setting = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-                kept = {key: value for key, value in trial.user_attrs.items() if key in TASK}
-                attempt = trial.user_attrs.get("attempt", 1) + ("reason" not in trial.user_attrs)
-                self.queue(setting, {**kept, "retry_of": trial.number, "attempt": attempt})
+        standing = self.standing()
+        unborn = [trial for trial in standing.trials if _is_unborn(trial)]
+        for trial in unborn:
+            self._give_up(trial)
+        if unborn:
+            standing = self.standing()
+        retried = {trial.user_attrs.get("retry_of") for trial in standing.trials}
+        to_retry = [trial for trial in standing.trials if _to_retry(trial) and trial.number not in retried]
+        for trial in to_retry:
+            setting = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            kept = {key: value for key, value in trial.user_attrs.items() if key in TASK}
+            attempt = trial.user_attrs.get("attempt", 1) + ("reason" not in trial.user_attrs)
+            self.queue(setting, {**kept, "retry_of": trial.number, "attempt": attempt})
+        return self.standing() if to_retry else standing
 
     def _give_up(self, trial: FrozenTrial) -> None:
         try:
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:  # it ended after all
             return
+
+
+def _is_unborn(trial: FrozenTrial) -> bool:
+    """Whether whoever took a trial died while it held the lock; asked by who holds it now."""
+    return trial.state == TrialState.RUNNING and "worker" not in trial.user_attrs
 
 
 def _to_retry(trial: FrozenTrial) -> bool:
@@ -214,17 +219,6 @@ def _to_retry(trial: FrozenTrial) -> bool:
 
 
 def _open_storage(url: str) -> RDBStorage:
-    options = {"connect_args": {"timeout": _BUSY_SECONDS}} if sqlite_file(url) else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=_BEAT_SECONDS, grace_period=_GRACE_SECONDS)
-    if sqlite_file(url):
-        event.listen(storage.engine, "connect", _prepare_sqlite)
-        storage.engine.dispose()  # so that all connections are prepared
-    return storage
-
-
-def _prepare_sqlite(connection: Any, record: object) -> None:
-    """Readers do not wait for writers, and a commit survives the death of any process, if not a power failure."""
-    connection.execute("pragma journal_mode = wal")
-    connection.execute("pragma synchronous = normal")
+        return RDBStorage(url, heartbeat_interval=_BEAT_SECONDS, grace_period=_GRACE_SECONDS)

@@ -51,7 +51,9 @@ def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import sweeps.tracking
 
     path = tmp_path_factory.mktemp("records") / "mlflow.db"
-    sweeps.tracking.MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    client = sweeps.tracking.MlflowClient(tracking_uri=f"sqlite:///{path}")
+    client.search_experiments()
+    client._tracking_client.store.engine.dispose()  # so that all is in the one file
     return path
 
 
