@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+import cloudpickle
 import torch
 from hydra.core.singleton import Singleton
 from tqdm import tqdm
 
 from sweeps.errors import RequestError
-from sweeps.worker import Interruption, News, Plan, Worker, new_worker_name
+from sweeps.worker import Interruption, News, Plan, Worker, worker_name
 
 _LINE_SECONDS = 0.1
 _LOOK_SECONDS = 0.5
@@ -28,6 +30,11 @@ _BARREN = 3  # workers that die before they took a trial: there is no use in sta
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_method(device: str) -> str:
+    """How a worker's process is made: a fork has all that was imported and read, but is not safe everywhere."""
+    return "fork" if sys.platform == "linux" and device == "cpu" else "spawn"
 
 
 class ProgressLine:
@@ -105,9 +112,9 @@ class Processes:
         disconnect: Callable[[], None],
     ) -> None:
         self._plan, self._show, self._gone, self._bury, self._disconnect = plan, show, gone, bury, disconnect
-        # A fork has all that was imported and read; elsewhere than on Linux, and with CUDA, it is not safe.
-        forks = sys.platform == "linux" and plan.cfg.device == "cpu"
-        self._context: Any = multiprocessing.get_context("fork" if forks else "spawn")
+        self._context: Any = multiprocessing.get_context(start_method(plan.cfg.device))
+        # Not all that Hydra keeps can go through the pickle of the standard library.
+        self._knowledge = cloudpickle.dumps((plan, Singleton.get_state()))
         self._interruption = Interruption()
         self._alive: list[_Process] = []
 
@@ -160,14 +167,12 @@ class Processes:
 
     def _start(self) -> None:
         self._disconnect()  # a connection to a database must not be in two processes
-        name = new_worker_name()
+        token = uuid.uuid4().hex[:8]
         news, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=_work, args=(self._plan, name, sender, Singleton.get_state()), name=name, daemon=True
-        )
+        process = self._context.Process(target=_work, args=(self._knowledge, token, sender), daemon=True)
         process.start()
         sender.close()
-        self._alive.append(_Process(name, process, news))
+        self._alive.append(_Process(worker_name(process.pid, token), process, news))
 
     def _read(self, one: _Process) -> None:
         try:
@@ -188,10 +193,11 @@ class Processes:
         self._gone(one.name)
 
 
-def _work(plan: Plan, name: str, news: Connection, hydra_state: Any) -> None:
+def _work(knowledge: bytes, token: str, news: Connection) -> None:
     """What a worker's process does."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what this process was forked with
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all; whoever started this one decides
+    plan, hydra_state = cloudpickle.loads(knowledge)
     Singleton.set_state(hydra_state)
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
@@ -201,7 +207,7 @@ def _work(plan: Plan, name: str, news: Connection, hydra_state: Any) -> None:
             news.send(one)
 
     try:
-        Worker(plan, show, name, goes_on=lambda: parent is None or parent.is_alive()).run()
+        Worker(plan, show, worker_name(os.getpid(), token), goes_on=lambda: parent is None or parent.is_alive()).run()
     except KeyboardInterrupt:
         return
     except Exception as error:

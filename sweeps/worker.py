@@ -115,7 +115,7 @@ class Worker:
         self, plan: Plan, show: Callable[[News], None], name: str = "", goes_on: Callable[[], bool] = lambda: True
     ) -> None:
         self._plan, self._show, self._goes_on = plan, show, goes_on
-        self.name = name or new_worker_name()
+        self.name = name or worker_name(os.getpid())
         self._jobs = Jobs(plan.hydra_context, plan.cfg, plan.space.fixed)
         self._interruption = Interruption()
 
@@ -292,9 +292,9 @@ class Worker:
         return self._interruption.times > 0 or not self._goes_on()
 
 
-def new_worker_name() -> str:
-    """A name that no other worker has."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+def worker_name(pid: int, token: str | None = None) -> str:
+    """Machine and process of a worker, and a token, so that no other worker has the name."""
+    return f"{socket.gethostname()}-{pid}-{token or uuid.uuid4().hex[:8]}"
 
 
 def constraint(space: Space, jobs: Jobs) -> Callable[[Setting], bool]:

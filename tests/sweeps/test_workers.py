@@ -1,0 +1,211 @@
+"""Studies that several processes work on: exact totals whatever dies, joins or is interrupted."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import call, start
+from optuna.trial import FrozenTrial
+
+from sweeps.cli import run
+from sweeps.tracking import MlflowClient
+
+TINY = ("train.steps=20", "train.evaluations=2", "train.batch_size=8", "model.hidden_neurons=int(interval(4,16))")
+STUDY = ("sweep", "study.name=a", "study.workers=2", *TINY)
+FINISHED = ("COMPLETE", "PRUNED")
+
+
+def trials(folder: Path, name: str = "a", storage: str | None = None) -> list[FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=storage or f"sqlite:///{folder}/mlruns/study.db").trials
+
+
+def runs(folder: Path, kind: str) -> list[Any]:
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlruns/mlflow.db")
+    return list(client.search_runs(["1"], f"tags.kind = '{kind}'"))
+
+
+def finished(all_trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in all_trials if trial.state.name in FINISHED]
+
+
+def check_records_agree(folder: Path) -> None:
+    """Each run has ended as its trial did, and a trial that did not finish was tried again."""
+    for kind, name, tag in (("trial", "a", "trial_number"), ("confirm", "a (confirm)", "confirm_number")):
+        recorded = trials(folder, name)
+        for one in runs(folder, kind):
+            trial = recorded[int(one.data.tags[tag])]
+            status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "KILLED"}[trial.state.name]
+            assert (one.info.status, one.data.tags["trial_state"]) == (status, trial.state.name)
+        for trial in recorded:
+            again = [other for other in recorded if other.user_attrs.get("retry_of") == trial.number]
+            assert len(again) == (trial.state.name == "FAIL")
+            assert all(again[0].params[key] == value for key, value in trial.params.items() if again)
+
+
+def test_two_workers_bring_a_study_to_its_total_and_confirm_its_best(workdir: Path) -> None:
+    out = call(workdir, *STUDY, "study.n_trials=9", "study.confirm.top=2", "study.confirm.seeds=2")
+    assert len(trials(workdir)) == len(finished(trials(workdir))) == 9
+    assert len({trial.user_attrs["worker"] for trial in trials(workdir)}) == 2
+    assert [trial.state.name for trial in trials(workdir, "a (confirm)")] == ["COMPLETE"] * 4
+    assert "trained again with fresh seeds" in out
+    check_records_agree(workdir)
+    assert sorted(path.name for path in (workdir / "mlruns/outputs/a").iterdir()) == [*map(str, range(9)), "confirm"]
+    assert [one.info.status for one in runs(workdir, "study")] == ["FINISHED"]
+
+
+def test_what_a_trial_draws_does_not_depend_on_who_runs_it(workdir: Path) -> None:
+    arguments = (*STUDY, "sampler=random", "pruner=none", "study.n_trials=6", "study.confirm.top=0")
+    call(workdir, *arguments)
+    call(workdir, *arguments, "study.name=b", "study.workers=1")
+    assert [trial.params for trial in trials(workdir)] == [trial.params for trial in trials(workdir, "b")]
+    assert [trial.value for trial in trials(workdir)] == [trial.value for trial in trials(workdir, "b")]
+
+
+def wait_for_training(folder: Path, process: "subprocess.Popen[str]") -> FrozenTrial:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        if (folder / "mlruns/study.db").exists() and runs(folder, "trial"):
+            found = [trial for trial in trials(folder) if trial.state.name == "RUNNING" and trial.intermediate_values]
+            if found:
+                return found[0]
+    raise AssertionError("no trial was trained within a minute")
+
+
+@pytest.mark.slow
+def test_the_death_of_a_worker_costs_its_trial_which_is_tried_again(workdir: Path) -> None:
+    arguments = ("sweep", "study.name=a", "study.workers=2", "study.n_trials=4", "pruner=none", "study.confirm.top=1")
+    process = start(*arguments, "train.steps=8000", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    victim = wait_for_training(workdir, process)
+    os.kill(int(victim.user_attrs["worker"].split("-")[-2]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert Counter(trial.state.name for trial in trials(workdir)) == {"COMPLETE": 4, "FAIL": 1}
+    assert trials(workdir)[victim.number].state.name == "FAIL"
+    check_records_agree(workdir)
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_records_its_trials_and_tries_them_again(workdir: Path) -> None:
+    arguments = ("sweep", "study.name=a", "study.workers=2", "study.n_trials=4", "pruner=none", "study.confirm.top=1")
+    process = start(*arguments, "train.steps=4000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for_training(workdir, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    stopped = [trial for trial in trials(workdir) if trial.state.name == "FAIL"]
+    assert stopped
+    assert all(trial.user_attrs["reason"] == "interrupted" for trial in stopped)
+    assert not [one for one in runs(workdir, "trial") if one.info.status == "RUNNING"]
+    call(workdir, *arguments, "train.steps=4000")
+    assert len(finished(trials(workdir))) == 4
+    check_records_agree(workdir)
+
+
+def sweep_in_a_group_of_its_own(arguments: tuple[str, ...]) -> None:
+    os.setsid()
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        code = run(list(arguments))
+    os._exit(code)
+
+
+@pytest.mark.slow
+def test_after_twenty_kills_at_random_moments_every_total_is_exact(workdir: Path) -> None:
+    confirm = ("study.confirm.top=2", "study.confirm.seeds=3")
+    arguments = ("sweep", "study.name=a", "study.workers=2", "study.n_trials=40", "train.steps=200", *confirm)
+    moments, kills = random.Random(0), 0
+    while kills < 20:
+        # A fork spares the seconds of importing, in which there is nothing to be killed.
+        process = multiprocessing.get_context("fork").Process(target=sweep_in_a_group_of_its_own, args=(arguments,))
+        process.start()
+        process.join(moments.uniform(0.3, 2.0))
+        if process.is_alive():
+            kills += 1
+            os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
+        else:
+            assert process.exitcode == 0
+            total = int(arguments[3].partition("=")[2]) + 40
+            arguments = (*arguments[:3], f"study.n_trials={total}", *arguments[4:])
+    call(workdir, *arguments)
+    recorded = trials(workdir)
+    total = int(arguments[3].partition("=")[2])
+    assert len(finished(recorded)) == total
+    assert all(trial.state.is_finished() for trial in recorded)
+    assert len({json.dumps(trial.params) for trial in finished(recorded)}) == total  # none twice
+    best = sorted((trial for trial in recorded if trial.state.name == "COMPLETE"), key=lambda trial: trial.value or 0)
+    confirmed = Counter(
+        trial.user_attrs["confirms"] for trial in trials(workdir, "a (confirm)") if trial.state.name == "COMPLETE"
+    )
+    assert [confirmed[trial.number] for trial in best[:2]] == [3, 3]
+    check_records_agree(workdir)
+    assert [one.info.status for one in runs(workdir, "study")] == ["FINISHED"]
+
+
+@pytest.mark.slow
+def test_four_processes_on_postgresql_and_a_server_run_a_hundred_trials_and_none_twice(
+    tmp_path: Path, postgresql: tuple[str, str], server: str
+) -> None:
+    where = (f"study.storage='{postgresql[0]}'", f"tracking.uri={server}")
+    arguments = ("sweep", "study.name=a", "study.n_trials=100", "study.workers=1", "study.confirm.top=1", *TINY, *where)
+    folders = [tmp_path / str(number) for number in range(4)]  # as if each were a machine of its own
+    for folder in folders:
+        folder.mkdir()
+    processes = [start(*arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for folder in folders]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    script = (
+        "import collections, json, optuna, sys\n"
+        "study = optuna.load_study(study_name='a', storage=sys.argv[1])\n"
+        "print(json.dumps([[t.state.name, t.user_attrs['worker'], t.params] for t in study.trials]))"
+    )
+    printed = subprocess.run([sys.executable, "-c", script, postgresql[0]], capture_output=True, text=True, check=True)
+    recorded = json.loads(printed.stdout)
+    assert len(recorded) == 100
+    assert {state for state, _, _ in recorded} <= set(FINISHED)
+    assert len({worker for _, worker, _ in recorded}) == 4
+    assert len({json.dumps(params) for _, _, params in recorded}) == 100
+    table = json.loads(call(folders[0], "compare", "study.name=a", "format=json", where[1]))
+    assert sorted(row["trial"] for row in table) == list(range(100))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_the_jobs_of_a_launcher_are_workers_of_the_study(tmp_path: Path, launcher: str) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    arguments = (*STUDY, f"hydra/launcher={launcher}", "study.confirm.top=1", "study.confirm.seeds=2")
+    for total in (4, 6):
+        call(tmp_path, *arguments, f"study.n_trials={total}")
+        assert len(finished(trials(tmp_path))) == len(trials(tmp_path)) == total
+    workers = {trial.user_attrs["worker"] for trial in trials(tmp_path)}
+    assert len(workers) >= 2
+    check_records_agree(tmp_path)
+
+
+@pytest.mark.slow
+def test_workers_can_be_spawned_where_they_cannot_be_forked(tmp_path: Path) -> None:
+    script = (
+        "import sweeps.processes\n"
+        "sweeps.processes.start_method = lambda device: 'spawn'\n"
+        "from sweeps.cli import main\n"
+        "main()"
+    )
+    arguments = (*STUDY, "study.n_trials=4", "study.confirm.top=1", "study.confirm.seeds=1")
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(finished(trials(tmp_path))) == 4
+    check_records_agree(tmp_path)
