@@ -24,10 +24,10 @@ class ConfirmConfig:
         check("seeds", self.seeds, low=1, high=1000)
 
     def expected_seconds(self, standing: Standing, workers: int) -> float:
-        """How long confirming will take, going by how long the trials took."""
+        """How long one more trial and confirming will take, going by how long the best trials took."""
         best = [trial.duration for trial in standing.ranking[: self.top]]
         seconds = [duration.total_seconds() for duration in best if duration is not None]
-        return math.ceil(len(seconds) * self.seeds / workers) * max(seconds, default=0.0)
+        return (1 + math.ceil(len(seconds) * self.seeds / workers)) * max(seconds, default=0.0)
 
 
 def confirm_study_name(study: str) -> str:

@@ -1,6 +1,9 @@
 """Studies from the command line, on real SQLite databases."""
 
 import json
+import re
+import statistics
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,10 +218,88 @@ def test_a_study_stops_at_its_timeout_and_goes_on_later(makemore: Makemore, work
     answer = makemore(*STUDY, "study.n_trials=5000", "study.timeout=2")
     assert answer.code == 0
     assert "study.timeout is over" in answer.err
-    done = len(trials(workdir))
+    done = sum(trial.state.name == "COMPLETE" for trial in trials(workdir))
     assert 0 < done < 5000
     assert makemore(*STUDY, f"study.n_trials={done + 1}").code == 0
-    assert len(trials(workdir)) == done + 1
+    assert sum(trial.state.name == "COMPLETE" for trial in trials(workdir)) == done + 1
+
+
+def test_the_timeout_leaves_the_time_that_confirming_takes(makemore: Makemore, workdir: Path) -> None:
+    arguments = ("study.n_trials=5000", "study.timeout=8", "study.confirm.top=2", "study.confirm.seeds=2")
+    begun = time.monotonic()
+    answer = makemore(*STUDY, *arguments, "train.steps=1000")
+    assert answer.code == 0
+    assert time.monotonic() - begun < 8 + 3  # what follows is the summary
+    assert "trained again with fresh seeds" in answer.out
+
+
+def test_a_trial_that_the_timeout_cuts_short_is_tried_again(makemore: Makemore, workdir: Path) -> None:
+    arguments = ("study.n_trials=1", "train.steps=100000", "train.evaluations=1000")
+    assert makemore(*STUDY, *arguments, "study.timeout=2").code == 1
+    cut = trials(workdir)[0]
+    assert (cut.state.name, cut.user_attrs["reason"]) == ("FAIL", "interrupted")
+    assert [run.info.status for run in runs(workdir, "trial")] == ["KILLED"]
+    makemore(*STUDY, *arguments, "study.timeout=1")
+    assert trials(workdir)[1].params == cut.params
+
+
+def test_the_best_settings_are_trained_again_and_the_lowest_mean_wins(makemore: Makemore, workdir: Path) -> None:
+    confirm = ("study.confirm.top=2", "study.confirm.seeds=3", "seed=5")
+    answer = makemore(*STUDY, *confirm, "study.n_trials=5")
+    assert answer.code == 0
+    best = sorted(trials(workdir), key=lambda trial: trial.value or 0)[:2]
+    means = {}
+    for trial in best:
+        mine = [run for run in runs(workdir, "confirm") if run.data.tags["trial_number"] == str(trial.number)]
+        assert {run.data.params["seed"] for run in mine} == {"6", "7", "8"}  # the search used 5
+        for key, value in trial.params.items():
+            assert {run.data.params[key] for run in mine} == {str(value)}
+        losses = [run.data.metrics["best_dev_loss"] for run in mine]
+        means[trial.number] = statistics.mean(losses)
+        row = next(line for line in answer.out.splitlines() if re.fullmatch(rf" +{trial.number}( +\S+){{4}}", line))
+        figures = [trial.value, means[trial.number], statistics.stdev(losses), means[trial.number] - (trial.value or 0)]
+        assert row.split() == [str(trial.number), *(f"{figure:.4f}" for figure in figures)]
+    winner = min(means, key=lambda number: means[number])
+    assert f"winner: trial {winner}, mean dev loss {means[winner]:.4f}" in answer.out
+    run_id = trials(workdir)[winner].user_attrs["run_id"]
+    assert makemore("sample", "n=5").out == makemore("sample", "n=5", f"run={run_id}").out
+    assert makemore(*STUDY, *confirm, "study.n_trials=5").out == answer.out
+    assert len(runs(workdir, "confirm")) == 6  # nothing was done twice
+
+
+def test_a_longer_search_confirms_its_new_best(makemore: Makemore, workdir: Path) -> None:
+    confirm = ("study.confirm.top=1", "study.confirm.seeds=2")
+    for total in (1, 8):
+        answer = makemore(*STUDY, *confirm, f"study.n_trials={total}")
+    best = min(trials(workdir), key=lambda trial: trial.value or 0)
+    assert best.number > 0
+    assert f"winner: trial {best.number}, mean dev loss" in answer.out
+    assert len(runs(workdir, "confirm")) == 4
+
+
+def test_how_a_winner_is_chosen_cannot_be_changed_afterwards(makemore: Makemore, workdir: Path) -> None:
+    makemore(*STUDY, "study.n_trials=1")
+    answer = makemore(*STUDY, "study.n_trials=1", "study.confirm.top=3")
+    assert answer.code == 2
+    assert "confirm.top was 0, is 3" in answer.err
+
+
+def test_a_parameter_is_searched_only_under_its_condition(makemore: Makemore, workdir: Path) -> None:
+    space = ("schedule=choice(step,cosine)", "schedule.decay_at=interval(0.3,0.9)", "optimizer=adamw")
+    condition = "+space.conditions={schedule.decay_at: {schedule: step}}"
+    assert makemore(*STUDY, *space, condition, "schedule.lr=0.01", "study.n_trials=12").code == 0
+    by_schedule = {trial.params["schedule"]: trial for trial in trials(workdir)}
+    assert set(by_schedule) == {"step", "cosine"}
+    for trial in trials(workdir):
+        assert ("schedule.decay_at" in trial.params) == (trial.params["schedule"] == "step")
+
+
+def test_no_trial_has_more_weights_than_the_space_allows(makemore: Makemore, workdir: Path) -> None:
+    wide = "model.hidden_neurons=int(interval(4,400))"
+    assert makemore(*STUDY, wide, "space.constraints.parameters=3000", "study.n_trials=10").code == 0
+    weights = [run.data.metrics["parameters"] for run in runs(workdir, "trial")]
+    assert len(weights) == 10
+    assert 1000 < max(weights) <= 3000
 
 
 def test_no_complete_trial_is_exit_1(makemore: Makemore, workdir: Path) -> None:
@@ -286,6 +367,9 @@ def test_an_interrupted_study_says_so_and_goes_on_later(
     assert makemore(*STUDY, "study.n_trials=3").code == 0
     assert sum(trial.state.name == "COMPLETE" for trial in trials(workdir)) == 3
     assert all(trial.state.is_finished() for trial in trials(workdir))
+    [stopped] = [trial for trial in trials(workdir) if trial.state.name == "FAIL"]
+    [again] = [trial for trial in trials(workdir) if trial.user_attrs.get("retry_of") == stopped.number]
+    assert again.params == stopped.params
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "qmc", "gp", "cmaes"])
