@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from hydra.types import HydraContext
@@ -23,7 +23,7 @@ from sweeps.config import one_line, read_run_config
 from sweeps.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
 from sweeps.errors import RequestError
 from sweeps.jobs import Jobs
-from sweeps.runs import RunOutcome, TrialOf, open_run
+from sweeps.runs import OpenRun, RunOutcome, TrialOf, open_run
 from sweeps.search import make_pruner, make_sampler, suggest
 from sweeps.sources import load_source
 from sweeps.space import Setting, Space
@@ -108,6 +108,33 @@ class TimeIsUp(Exception):
     """Of study.timeout; the trial is tried again when the study goes on."""
 
 
+@dataclass(frozen=True)
+class Phase:
+    """Part of a study: whose trials are taken, when, what each trains, and whether a dev loss ends it."""
+
+    name: str
+    trials: Trials
+    may_start: Callable[[Standing], bool]
+    prepare: Callable[[Trial], tuple[DictConfig, TrialOf]]
+    report: Callable[[Trial, int, float], bool]
+    total: Callable[[Standing], int]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended."""
+
+    state: TrialState
+    reason: str = ""  # of one that is not complete
+    outcome: RunOutcome | None = None  # of one that is
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Of its run."""
+        tags = {"trial_state": self.state.name} | ({"reason": self.reason} if self.reason else {})
+        return tags | ({"weights_digest": self.outcome.weights_digest} if self.outcome else {})
+
+
 class Worker:
     """Runs the trials of a study, one after the other."""
 
@@ -136,8 +163,7 @@ class Worker:
 
     def _search(self) -> Standing:
         plan = self._plan
-        allows = constraint(plan.space, self._jobs)
-        sampler = make_sampler(plan.cfg, plan.space, plan.seed, allows)
+        sampler = make_sampler(plan.cfg, plan.space, plan.seed, constraint(plan.space, self._jobs))
         trials = Trials(plan.storage, plan.name, sampler, make_pruner(plan.cfg))
 
         def may_start(standing: Standing) -> bool:
@@ -153,7 +179,10 @@ class Worker:
             cfg = self._jobs.compose(setting, trial.number)
             return cfg, TrialOf(plan.name, trial.number, plan.parent_id, tuple(plan.space.distributions))
 
-        return self._work("search", trials, may_start, prepare, lambda standing: plan.n_trials)
+        def report(trial: Trial, evaluation: int, dev_loss: float) -> bool:
+            return trials.report(trial, evaluation, dev_loss)
+
+        return self._work(Phase("search", trials, may_start, prepare, report, lambda standing: plan.n_trials))
 
     def _confirm(self, search: Standing) -> None:
         plan = self._plan
@@ -170,36 +199,33 @@ class Worker:
             searched = tuple(plan.space.distributions)
             return cfg, TrialOf(plan.name, number, plan.parent_id, searched, confirm_number=trial.number)
 
+        def report(trial: Trial, evaluation: int, dev_loss: float) -> bool:
+            return False  # a run that confirms goes to its end
+
         def total(standing: Standing) -> int:
             return len(standing.trials) - standing.count(TrialState.FAIL)
 
-        self._work("confirm", trials, may_start, prepare, total)
+        self._work(Phase("confirm", trials, may_start, prepare, report, total))
 
-    def _work(
-        self,
-        phase: str,
-        trials: Trials,
-        may_start: Callable[[Standing], bool],
-        prepare: Callable[[Trial], tuple[DictConfig, TrialOf]],
-        total: Callable[[Standing], int],
-    ) -> Standing:
+    def _work(self, phase: Phase) -> Standing:
         """Run trials until none may start and none is running elsewhere, which could still fail."""
         while True:
-            trial, standing = trials.take(self.name, may_start)
-            best = standing.ranking[0] if phase == "search" and standing.ranking else None
+            trial, standing = phase.trials.take(self.name, phase.may_start)
+            best = standing.ranking[0] if phase.name == "search" and standing.ranking else None
             self._show(
                 News(
                     self.name,
-                    phase,
+                    phase.name,
                     trial=trial.number if trial else None,
-                    standing=(standing.finished, total(standing)),
+                    standing=(standing.finished, phase.total(standing)),
                     best=(best.number, best.values[0]) if best else None,
                 )
             )
             if trial is not None:
-                failure = self._run(phase, trials, trial, prepare)
-                if failure and failure != INTERRUPTED:
-                    self._show(News(self.name, phase, failure=f"trial {trial.number} failed: {failure}"))
+                ending = self._run(phase, trial)
+                if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
+                    failure = f"trial {trial.number} failed: {ending.reason}"
+                    self._show(News(self.name, phase.name, failure=failure))
             elif standing.running == 0 or self._is_late(0.0):
                 return standing
             else:
@@ -207,82 +233,74 @@ class Worker:
             if self._stops():
                 return standing
 
-    def _run(
-        self, phase: str, trials: Trials, trial: Trial, prepare: Callable[[Trial], tuple[DictConfig, TrialOf]]
-    ) -> str | None:
-        """Run one trial; returns why it failed, if it did."""
-        ended = "how it ended could not be recorded"
-        with trials.beating(trial):
+    def _run(self, phase: Phase, trial: Trial) -> Ending:
+        """Run one trial as a Hydra job."""
+        ending = Ending(TrialState.FAIL, "how it ended could not be recorded")
+        with phase.trials.beating(trial):
             try:
-                cfg, of = prepare(trial)
+                cfg, of = phase.prepare(trial)
             except Exception as error:
-                reason = one_line(error)
-                _tell(trials, trial, TrialState.FAIL, attributes={"reason": reason})
-                return reason
+                ending = Ending(TrialState.FAIL, one_line(error))
+                _tell(phase.trials, trial, ending, {})
+                return ending
 
             def task(job_cfg: DictConfig) -> float | None:
-                nonlocal ended
-                dev_loss, ended = self._train(phase, trials, trial, job_cfg, of)
-                return dev_loss
+                nonlocal ending
+                ending = self._train(phase, trial, job_cfg, of)
+                return ending.outcome.dev_loss if ending.outcome else None
 
             self._jobs.run(cfg, task)
-        return ended or None
+        return ending
 
-    def _train(
-        self, phase: str, trials: Trials, trial: Trial, cfg: DictConfig, of: TrialOf
-    ) -> tuple[float | None, str]:
-        """Train a trial, and tell Optuna, then MLflow, how it ended; returns its dev loss, and why it failed.
+    def _train(self, phase: Phase, trial: Trial, cfg: DictConfig, of: TrialOf) -> Ending:
+        """Train a trial, and tell Optuna, then MLflow, how it ended.
 
         Optuna first: its word counts, and whoever finds an MLflow run still open closes it accordingly.
         """
+        try:
+            run = open_run(cfg, of)
+        except Exception as error:
+            ending = Ending(TrialState.FAIL, one_line(error))
+            _tell(phase.trials, trial, ending, {})
+            return ending
+        ending = self._ending_of(phase, trial, run)
+        if not _tell(phase.trials, trial, ending, {"run_id": run.tracked.run_id}):
+            ending = Ending(TrialState.FAIL, _GIVEN_UP)
+        run.end("KILLED" if ending.reason in (INTERRUPTED, _GIVEN_UP) else STATUS[ending.state], ending.tags)
+        return ending
+
+    def _ending_of(self, phase: Phase, trial: Trial, run: OpenRun) -> Ending:
         evaluations = itertools.count(1)  # the resource that pruners count in: steps differ between trials
 
         def report(step: int, dev_loss: float) -> None:
             with self._interruption.training(False):
-                done = next(evaluations)
-                self._show(News(self.name, phase, trial.number, done / run.config.train.evaluations, dev_loss))
-                if phase == "search" and trials.report(trial, done, dev_loss):
+                done, of = next(evaluations), run.config.train.evaluations
+                self._show(News(self.name, phase.name, trial.number, done / of, dev_loss))
+                if phase.report(trial, done, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
-            if self._is_late(0.0) and done < run.config.train.evaluations:
+            if self._is_late(0.0) and done < of:
                 raise TimeIsUp
 
         try:
-            run = open_run(cfg, of)
-        except Exception as error:
-            reason = one_line(error)
-            _tell(trials, trial, TrialState.FAIL, attributes={"reason": reason})
-            return None, reason
-        outcome: RunOutcome | None = None
-        try:
             with self._interruption.training():
                 outcome = run.train(report)
-            state, reason = TrialState.COMPLETE, ""
         except TrialPruned as error:
-            state, reason = TrialState.PRUNED, str(error)
+            return Ending(TrialState.PRUNED, str(error))
         except Diverged as error:
             # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
-            trials.report(trial, next(evaluations), math.inf)
-            state, reason = TrialState.PRUNED, f"Diverged: {error}"
+            with suppress(Lost):
+                phase.trials.report(trial, next(evaluations), math.inf)
+            return Ending(TrialState.PRUNED, f"Diverged: {error}")
         except TimeIsUp:
-            state, reason = TrialState.FAIL, INTERRUPTED
+            return Ending(TrialState.FAIL, INTERRUPTED)
         except KeyboardInterrupt:
             self._interruption.times += 1
-            state, reason = TrialState.FAIL, INTERRUPTED
+            return Ending(TrialState.FAIL, INTERRUPTED)
         except Lost:
-            state, reason = TrialState.FAIL, _GIVEN_UP
+            return Ending(TrialState.FAIL, _GIVEN_UP)
         except Exception as error:
-            state, reason = TrialState.FAIL, f"{type(error).__name__}: {error}"
-        attributes = {"run_id": run.tracked.run_id}
-        if outcome:
-            attributes |= {"weights_digest": outcome.weights_digest}
-        if state == TrialState.FAIL:
-            attributes |= {"reason": reason}
-        if not _tell(trials, trial, state, outcome.dev_loss if outcome else None, attributes):
-            state, reason = TrialState.FAIL, _GIVEN_UP
-        tags = {"trial_state": state.name} | ({"reason": reason} if reason else {})
-        tags |= {"weights_digest": outcome.weights_digest} if outcome else {}
-        run.end("KILLED" if reason in (INTERRUPTED, _GIVEN_UP) else STATUS[state], tags)
-        return (outcome.dev_loss if outcome else None), (reason if state == TrialState.FAIL else "")
+            return Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
+        return Ending(TrialState.COMPLETE, outcome=outcome)
 
     def _is_late(self, needed: float) -> bool:
         """Whether fewer than `needed` seconds are left of study.timeout."""
@@ -327,16 +345,11 @@ def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Stand
             store.run(run_id).end(status, tags)
 
 
-def _tell(
-    trials: Trials,
-    trial: Trial,
-    state: TrialState,
-    dev_loss: float | None = None,
-    attributes: dict[str, str] | None = None,
-) -> bool:
+def _tell(trials: Trials, trial: Trial, ending: Ending, attributes: dict[str, str]) -> bool:
     """Tell how a trial ended; False if it had been given up as dead."""
+    attributes = attributes | {key: value for key, value in ending.tags.items() if key in ("reason", "weights_digest")}
     try:
-        trials.tell(trial, state, dev_loss, attributes)
+        trials.tell(trial, ending.state, ending.outcome.dev_loss if ending.outcome else None, attributes)
     except Lost:
         return False
     return True
