@@ -31,7 +31,7 @@ from makemore.data import GIVEN_NAMES
 PEERS = Path(__file__).parent / "peers"
 TORCH = "torch>=2.13,<2.14"
 REQUIREMENTS = {
-    "hydra-optuna-sweeper": [TORCH, "hydra-optuna-sweeper==1.3.0", "mlflow>=3.17,<4"],
+    "hydra-optuna-sweeper": [TORCH, "hydra-core==1.3.8", "hydra-optuna-sweeper==1.3.0", "mlflow>=3.17,<4"],
     "optuna": [TORCH, "optuna>=5.0,<6", "mlflow>=3.17,<4"],
     "ray": [TORCH, "ray[tune]==2.60.0", "optuna>=5.0,<6", "mlflow>=3.17,<4"],
 }

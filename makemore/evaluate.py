@@ -1,10 +1,13 @@
-"""The exact loss of a model on a split."""
+"""The exact loss of a model on a split, and on each of its words."""
+
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from makemore.contexts import DistinctContexts
+from makemore.contexts import DistinctContexts, build_examples
+from makemore.data import Alphabet
 
 _NUMBERS = 500_000  # of hidden layer and logits at a time: 2 MB, which stay in cache
 
@@ -29,3 +32,22 @@ def mean_loss(model: nn.Module, contexts: DistinctContexts) -> float:
         total -= (log_likelihood.double() * count).sum()
         examples += int(count.sum())
     return float(total) / examples
+
+
+@torch.no_grad()
+def word_losses(model: nn.Module, words: Sequence[str], alphabet: Alphabet, block_size: int) -> tuple[Tensor, Tensor]:
+    """Of each word its negative log-likelihood in nats, and its characters and the boundary counted; (n,) float64."""
+    examples = build_examples(words, alphabet, block_size)
+    device = next(model.parameters()).device
+    losses = []
+    for index in torch.split(torch.arange(len(examples)), 65_536):
+        logits = model(examples.x(index).to(device)).cpu()
+        losses.append(F.cross_entropy(logits, examples.y(index), reduction="none"))
+    return sum_by_word(torch.cat(losses).double(), words)
+
+
+def sum_by_word(losses: Tensor, words: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Of each word the sum of its examples' losses, and its characters and the boundary counted; (n,) float64."""
+    characters = torch.tensor([len(word) + 1 for word in words])
+    word = torch.repeat_interleave(characters)
+    return torch.zeros(len(words), dtype=torch.float64).index_add_(0, word, losses), characters.double()

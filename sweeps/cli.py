@@ -13,6 +13,8 @@ makemore: hyperparameter sweeps for small character-level language models
   makemore sweep [overrides]        a study (the same as makemore train --multirun)
   makemore compare [overrides]      the runs of a study, best dev loss first
   makemore sample [overrides]       new words from a study's winner, or from a run
+  makemore final-test study.name=S  the one look at the test split, for a study's winner
+  makemore looks [overrides]        the looks that were taken, verified
   makemore lr-find [overrides]      the learning-rate range test, with its picture
   makemore ui [overrides]           the MLflow UI on the configured records
 
@@ -21,8 +23,8 @@ What a command takes, with its defaults: makemore COMMAND --help, or --cfg job
 Shell completion: eval "$(makemore -sc install=bash)"
 """
 
-COMMANDS = ("train", "sweep", "compare", "sample", "lr-find", "ui")
-DONE, FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+COMMANDS = ("train", "sweep", "compare", "sample", "final-test", "looks", "lr-find", "ui")
+DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main() -> None:
@@ -118,6 +120,18 @@ def _sample(cfg: Any) -> None:
     print(sample(cfg))
 
 
+def _final_test(cfg: Any) -> None:
+    from sweeps.final_test import final_test
+
+    print(final_test(cfg))
+
+
+def _looks(cfg: Any) -> None:
+    from sweeps.look_report import list_looks
+
+    print(list_looks(cfg))
+
+
 def _lr_find(cfg: Any) -> None:
     from sweeps.lr_find import lr_find
 
@@ -134,6 +148,8 @@ _TASKS: dict[str, Callable[[Any], None]] = {
     "train": _train,
     "compare": _compare,
     "sample": _sample,
+    "final-test": _final_test,
+    "looks": _looks,
     "lr-find": _lr_find,
     "ui": _ui,
 }
@@ -145,10 +161,16 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from sweeps.config import one_line
-    from sweeps.errors import RequestError
+    from sweeps.errors import ChainBroken, RequestError, TestSplitAlreadyUsed
 
     try:
         action()
+    except TestSplitAlreadyUsed as used:
+        print(used)
+        return SPENT
+    except ChainBroken as broken:
+        print(broken)
+        return FAILED
     except RequestError as error:
         return _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:

@@ -128,7 +128,9 @@ def read_node(kind: type, cfg: DictConfig, group: str) -> Any:
     """
     if group:
         return _build(kind, group, _container(cfg, group))
-    return _build(kind, "", {key: OmegaConf.select(cfg, key) for key in get_type_hints(kind) if key in cfg})
+    keys = [key for key in get_type_hints(kind) if key in cfg]
+    groups = {key: _container(cfg, key) for key in keys if OmegaConf.is_dict(cfg[key])}
+    return _build(kind, "", {key: groups[key] if key in groups else OmegaConf.select(cfg, key) for key in keys})
 
 
 def _read_named(table: dict[str, Any], cfg: DictConfig, group: str) -> Any:
@@ -192,7 +194,7 @@ def _convert(kind: Any, key: str, value: Any) -> Any:
             return one(value)
     if kinds == (str,) and type(value) is int:  # a name of digits, as Hydra reads it
         return str(value)
-    names = {int: "an integer", float: "a number", str: "text", type(None): "null"}
+    names = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     raise RequestError(f"{key} is {value!r}; it must be {' or '.join(names[one] for one in kinds)}")
 
 

@@ -72,12 +72,13 @@ def hide_password(url: str) -> str:
 def locked(url: str, purpose: str) -> Iterator[None]:
     """Alone for this purpose among all processes that use the database of a resolved URL, on whatever machine.
 
-    The lock ends with the process that holds it. A server (http) has none: nothing waits.
+    In a SQLite file, purposes with the same first word are one. The lock ends with the process that holds it. A server
+    (http) has none: nothing waits.
     """
     path = sqlite_file(url)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with FileLock(path.with_name(f".{path.name}.{purpose.partition(' ')[0]}.lock")):
             yield
     elif make_url(url).get_backend_name() == "postgresql":
         key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big", signed=True)

@@ -151,6 +151,7 @@ def _open_study(
     """Start the study, or check that it is the one that was started; with its run in MLflow."""
     tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
     with trials.alone() as standing:
+        trials.check_open()
         recorded = trials.study.user_attrs.get("identity")
         if recorded is None:
             for setting in warm_start if not standing.trials else []:

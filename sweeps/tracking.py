@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -37,6 +38,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
 _SEARCH_PAGE = 1000
+_CHAMPION = "champion"
 _DIGEST_LENGTH = 32  # MLflow takes at most 36 characters
 
 
@@ -165,6 +167,64 @@ class TrackingStore:
                 }
             )
         return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "best_dev_loss"])
+
+    def log_look(
+        self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: Figure
+    ) -> None:
+        """The run of kind "final_test" of a study that has been looked at, under the study's; once."""
+        found = self._search(f"tags.kind = 'final_test' and tags.study = {_quote(claim['study'])}", limit=1)
+        if found and found[0].info.status == "FINISHED":
+            return
+        if found:  # begun by a process that died
+            run = self.run(found[0].info.run_id)
+        else:
+            keys = ("study", "trial", "run_id", "config_hash", "split", "split_seed", "split_digest", "source_digest")
+            tags = {"study": claim["study"], "look": str(claim["look"]), "weights_digest": claim["weights_digest"]}
+            name = f"final test, look {claim['look']}"
+            params = {key: claim[key] for key in keys}
+            run = self.start_run(name, "final_test", params, tags, parent_id=self.find_study_run(claim["study"]))
+        figures = {key: value for key, value in result.items() if isinstance(value, (int, float)) and key != "attempts"}
+        for one in result["baselines"]:
+            figures[f"test_loss_{one['name'].replace(' ', '_')}"] = one["test_loss"]
+        run.log_metrics(figures)
+        for name, text in texts.items():
+            self.client.log_text(run.run_id, text, name)
+        self.client.log_figure(run.run_id, figure, "report.png")
+        run.end("FINISHED", {"claim_hash": result["claim"]})
+
+    def read_look(self, study: str) -> dict[str, str] | None:
+        """What the final test's run of a study says: test_loss, look, weights_digest."""
+        found = self._search(f"tags.kind = 'final_test' and tags.study = {_quote(study)}", limit=1)
+        if not found or found[0].info.status != "FINISHED":
+            return None
+        return {**found[0].data.tags, "test_loss": repr(found[0].data.metrics.get("test_loss"))}
+
+    def register_champion(self, claim: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Register a study's winner as a version of the model, with the alias champion and its test loss; once."""
+        model, version = self._model_name(), self._version_of(claim)
+        if version is None:
+            with suppress(MlflowException):  # it is there already
+                self.client.create_registered_model(model)
+            source = f"{self.client.get_run(claim['run_id']).info.artifact_uri}/weights.safetensors"
+            tags = {key: str(claim[key]) for key in ("study", "trial", "look", "weights_digest", "split_digest")}
+            tags["test_loss"] = repr(result["test_loss"])
+            version = self.client.create_model_version(model, source, claim["run_id"], tags=tags)
+        aliases = self.client.get_registered_model(model).aliases
+        if int(aliases.get(_CHAMPION, 0)) < int(version.version):  # a later look may have made another
+            self.client.set_registered_model_alias(model, _CHAMPION, version.version)
+
+    def champion_of(self, claim: Mapping[str, Any]) -> dict[str, str] | None:
+        """Tags of the registered version that is a study's winner: test_loss, look, weights_digest."""
+        version = self._version_of(claim)
+        return dict(version.tags) if version else None
+
+    def _version_of(self, claim: Mapping[str, Any]) -> Any:
+        found = self.client.search_model_versions(f"name = '{self._model_name()}'")
+        return next((one for one in found if one.tags.get("study") == claim["study"]), None)
+
+    def _model_name(self) -> str:
+        """Of the registered model: the experiment's."""
+        return str(self.client.get_experiment(self.experiment_id).name)
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Tags of a run.

