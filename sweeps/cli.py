@@ -38,6 +38,8 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
+    if "sweeps.records" in sys.modules:
+        sys.modules["sweeps.records"].close_databases()
     sys.exit(code)
 
 

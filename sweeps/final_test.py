@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
-from makemore.bootstrap import interval
+from makemore.bootstrap import intervals
 from makemore.contexts import build_examples
 from makemore.data import read_words
 from makemore.evaluate import mean_loss, sum_by_word, word_losses
@@ -36,7 +36,7 @@ from sweeps.config import DataConfig, read_node
 from sweeps.confirm import ConfirmConfig, confirm_study_name, confirmations
 from sweeps.errors import RequestError, TestSplitAlreadyUsed
 from sweeps.look_report import as_text, draw
-from sweeps.looks import ATTEMPT, CLAIM, RESULT, Looks, Record
+from sweeps.looks import ATTEMPT, CLAIM, RESULT, Claimed, Looks, Record
 from sweeps.records import hide_password, locked, resolve_url, sqlite_file
 from sweeps.sources import Source, load_corpus, load_source
 from sweeps.tracking import TrackingStore, open_tracking, version_tags
@@ -242,7 +242,7 @@ def _check_idle(name: str, standing: Standing) -> None:
 
 def _check_reason(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> None:
     """Raise RequestError if the source has been looked at before, and no reason is given for another look."""
-    earlier = looks.claims_of(candidate.source.split.source_digest)
+    earlier = _earlier(looks, candidate)
     if not earlier or (config.final_test.reason or "").strip():
         return
     words, split = read_words(candidate.source.path, candidate.data.boundary), candidate.source.split
@@ -260,6 +260,12 @@ def _check_reason(config: FinalTestConfig, looks: Looks, candidate: Candidate) -
     )
 
 
+def _earlier(looks: Looks, candidate: Candidate) -> list[Record]:
+    """The claims of other studies on the same source."""
+    claims = looks.claims_of(candidate.source.split.source_digest)
+    return [claim for claim in claims if claim.content["study"] != candidate.study]
+
+
 def _ask(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> None:
     """Say what is about to be spent, and ask.
 
@@ -268,7 +274,7 @@ def _ask(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> None:
     """
     if config.final_test.confirm:
         return
-    one, number = candidate.binding, len(looks.claims_of(candidate.source.split.source_digest)) + 1
+    one, number = candidate.binding, len(_earlier(looks, candidate)) + 1
     if not sys.stdin.isatty():
         raise RequestError(
             "final_test.confirm is false; without a terminal to ask at it must be true: the look is spent"
@@ -303,11 +309,13 @@ def _claim(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> Recor
         looks.attempt({"study": candidate.study, "attempt": len(found) + 1})
         return claim
     _check_reason(config, looks, candidate)  # again: another may have looked while this one was asked for
-    number = len(looks.claims_of(candidate.source.split.source_digest)) + 1
+    number = len(_earlier(looks, candidate)) + 1
     reason = (config.final_test.reason or "").strip() or None
     content = {**candidate.binding, "look": number, "reason": reason, "versions": version_tags()}
     try:
         return looks.claim(content)
+    except Claimed:  # the lock forbids it; if it fails, the unique keys hold
+        raise RequestError(f"study.name is {candidate.study}; another process has just claimed this look") from None
     except SQLAlchemyError as error:
         why = str(error).splitlines()[0]
         raise RequestError(
@@ -330,7 +338,9 @@ def evaluate(candidate: Candidate, words: list[str]) -> dict[str, Any]:
     alphabet, split = candidate.source.alphabet, candidate.source.split
     losses, characters = word_losses(candidate.saved.model, words, alphabet, candidate.saved.model.config.block_size)
     test_loss = float(losses.sum() / characters.sum())
-    low, high = interval(losses, characters, _generator())
+    baselines = _baselines(candidate, words, characters)
+    differences = [other - losses for _, _, other in baselines]
+    (low, high), *paired = intervals(torch.stack([losses, *differences], dim=1), characters, _generator())
     known = set(split.train)
     fresh = torch.tensor([word not in known for word in words])
     confirmed = candidate.confirmed
@@ -354,9 +364,10 @@ def evaluate(candidate: Candidate, words: list[str]) -> dict[str, Any]:
                 "smoothing": smoothing,
                 "test_loss": float(other.sum() / characters.sum()),
                 "difference": float((other - losses).sum() / characters.sum()),
-                **dict(zip(("low", "high"), interval(other - losses, characters, _generator()), strict=True)),
+                "low": one_low,
+                "high": one_high,
             }
-            for name, smoothing, other in _baselines(candidate, words, characters)
+            for (name, smoothing, other), (one_low, one_high) in zip(baselines, paired, strict=True)
         ],
     }
 
@@ -375,7 +386,7 @@ def _baselines(candidate: Candidate, words: list[str], characters: Tensor) -> li
 
 
 def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)  # the same words are drawn for every interval
+    return torch.Generator().manual_seed(0)  # the same weights have the same interval
 
 
 def show(looks: Looks, study: str, form: str) -> str:

@@ -16,7 +16,7 @@ from sweeps.records import sqlite_file
 
 CLAIM, ATTEMPT, RESULT = "claim", "attempt", "result"
 _FIRST = "0" * 64  # what stands for the hash before the first row
-_RETRIES = 20
+_TRIES = 20
 
 _METADATA = MetaData()
 _LOOKS = Table(
@@ -108,20 +108,28 @@ class Looks:
     def _append(self, kind: str, suffix: str, content: dict[str, Any], look: str | None = None) -> Record:
         name = f"{kind} {content['study']}{suffix}"
         record = json.dumps({**content, **_signature()}, sort_keys=True)
-        for _ in range(_RETRIES):
+        for tries_left in reversed(range(_TRIES)):
             try:
-                with self._engine.begin() as connection:
-                    rows = select(_LOOKS.c.number, _LOOKS.c.hash).order_by(_LOOKS.c.number.desc()).limit(1)
-                    last = connection.execute(rows).first()
-                    number, before = (last.number + 1, last.hash) if last else (1, _FIRST)
-                    row = {"number": number, "event": name, "look": look, "record": record}
-                    connection.execute(insert(_LOOKS).values(**row, hash=_hash(before, name, record)))
-                return Record(number, kind, json.loads(record), _hash(before, name, record))
+                number, own_hash = self._insert(name, record, look)
+                break
             except IntegrityError:
                 if self._has(name, look):
                     raise Claimed(name) from None
+                if not tries_left:
+                    raise
                 # Another row was written in between: take the next number.
-        raise Claimed(name)
+        return Record(number, kind, json.loads(record), own_hash)
+
+    def _insert(self, name: str, record: str, look: str | None) -> tuple[int, str]:
+        """Add a row behind the last one; returns its number and hash."""
+        with self._engine.begin() as connection:
+            rows = select(_LOOKS.c.number, _LOOKS.c.hash).order_by(_LOOKS.c.number.desc()).limit(1)
+            last = connection.execute(rows).first()
+            number, before = (last.number + 1, last.hash) if last else (1, _FIRST)
+            own_hash = _hash(before, name, record)
+            row = {"number": number, "event": name, "look": look, "record": record, "hash": own_hash}
+            connection.execute(insert(_LOOKS).values(**row))
+            return number, own_hash
 
     def _has(self, name: str, look: str | None) -> bool:
         known = (_LOOKS.c.event == name) | (_LOOKS.c.look == look) if look else _LOOKS.c.event == name

@@ -20,6 +20,7 @@ from hydra.core.singleton import Singleton
 from tqdm import tqdm
 
 from sweeps.errors import RequestError
+from sweeps.records import close_databases
 from sweeps.worker import Interruption, News, Plan, Worker, worker_name
 
 _LINE_SECONDS = 0.1
@@ -109,9 +110,8 @@ class Processes:
         show: Callable[[News], None],
         gone: Callable[[str], None],
         bury: Callable[[str], None],
-        disconnect: Callable[[], None],
     ) -> None:
-        self._plan, self._show, self._gone, self._bury, self._disconnect = plan, show, gone, bury, disconnect
+        self._plan, self._show, self._gone, self._bury = plan, show, gone, bury
         self._context: Any = multiprocessing.get_context(start_method(plan.cfg.device))
         # Not all that Hydra keeps can go through the pickle of the standard library.
         self._knowledge = cloudpickle.dumps((plan, Singleton.get_state()))
@@ -166,7 +166,7 @@ class Processes:
             raise errors[0]
 
     def _start(self) -> None:
-        self._disconnect()  # a connection to a database must not be in two processes
+        close_databases()  # a fork must not inherit a connection
         token = uuid.uuid4().hex[:8]
         news, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(self._knowledge, token, sender), daemon=True)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import socket
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 from filelock import FileLock
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
@@ -88,6 +89,20 @@ def locked(url: str, purpose: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+
+
+@event.listens_for(Engine, "engine_connect")
+def _remember(connection: Connection) -> None:
+    _engines.add(connection.engine)
+
+
+def close_databases() -> None:
+    """Close all connections of this process: the last one to a SQLite file brings all of it into that one file."""
+    for engine in list(_engines):
+        engine.dispose()
 
 
 @event.listens_for(Engine, "connect")

@@ -99,7 +99,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     )
     del pruner  # made to be checked: each worker makes its own
     try:
-        _run_workers(plan, store, trials)
+        _run_workers(plan)
     except BaseException as error:
         _close_dead_runs(store, config.name, storage)
         parent.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -176,7 +176,7 @@ def _count_workers(config: StudyConfig, standing: Standing) -> int:
     return min(config.workers or usable_cores(), most)
 
 
-def _run_workers(plan: Plan, store: TrackingStore, trials: Trials) -> None:
+def _run_workers(plan: Plan) -> None:
     """In this process, in processes of their own, or as jobs of the launcher that the user has chosen."""
     if plan.cfg.hydra.launcher._target_ != _OWN_LAUNCHER:
         _launch_workers(plan)
@@ -186,21 +186,14 @@ def _run_workers(plan: Plan, store: TrackingStore, trials: Trials) -> None:
         if plan.workers == 1:
             Worker(plan, line.show).run()
             return
-
-        def disconnect() -> None:
-            store.disconnect()
-            trials.disconnect()
-
-        Processes(plan, line.show, line.gone, partial(_bury, plan), disconnect).run()
+        Processes(plan, line.show, line.gone, partial(_bury, plan)).run()
     finally:
         line.close()
 
 
 def _bury(plan: Plan, worker: str) -> None:
     for name in (plan.name, confirm_study_name(plan.name)):
-        trials = Trials(plan.storage, name)
-        trials.bury(worker)
-        trials.disconnect()
+        Trials(plan.storage, name).bury(worker)
 
 
 def _launch_workers(plan: Plan) -> None:

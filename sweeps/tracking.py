@@ -121,12 +121,6 @@ class TrackingStore:
         found = self._search(f"tags.kind = '{kind}' and tags.study = {_quote(study)} and attributes.status = 'RUNNING'")
         return [(run.info.run_id, int(run.data.tags[tag])) for run in found]
 
-    def disconnect(self) -> None:
-        """Close the connections to a database: a forked process must not inherit them."""
-        engine = getattr(self.client._tracking_client.store, "engine", None)
-        if engine is not None:
-            engine.dispose()
-
     def find_study_run(self, study: str) -> str | None:
         """Id of a study's parent run."""
         found = self._search(f"tags.kind = 'study' and tags.study = {_quote(study)}", limit=1)

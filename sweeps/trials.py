@@ -190,11 +190,6 @@ class Trials:
             done.set()
             thread.join()
 
-    def disconnect(self) -> None:
-        """Close the connections: a forked process must not inherit them."""
-        self.storage.remove_session()
-        self.storage.engine.dispose()
-
     def _find_dead(self) -> Standing:
         """Fail trials whose worker died, and queue again what it was trying, and what was interrupted.
 

@@ -60,5 +60,6 @@ tuner = tune.Tuner(
     ),
 )
 results = tuner.fit()
-losses = [min(frame["dev_loss"]) for frame in (result.metrics_dataframe for result in results) if frame is not None]
+frames = [result.metrics_dataframe for result in results]  # none, or an empty one, of a trial that was just started
+losses = [min(frame["dev_loss"]) for frame in frames if frame is not None and "dev_loss" in frame]
 print(json.dumps({"best": min(losses), "trials": len(results)}))

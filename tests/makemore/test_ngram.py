@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from makemore.bootstrap import interval
+from makemore.bootstrap import intervals
 from makemore.contexts import build_examples
 from makemore.data import Alphabet
 from makemore.evaluate import sum_by_word, word_losses
@@ -53,7 +53,7 @@ def test_losses_of_words_are_their_characters_summed() -> None:
         picked = torch.log_softmax(logits, 1)[range(len(tokens) - 2), tokens[2:]]
         assert loss == pytest.approx(-picked.sum().item(), abs=1e-6)
         assert count == len(word) + 1
-    assert sum_by_word(torch.ones(10), ["abca", "b", "cc"])[0].tolist() == [5.0, 2.0, 3.0]
+    assert sum_by_word(torch.ones(10, dtype=torch.float64), ["abca", "b", "cc"])[0].tolist() == [5.0, 2.0, 3.0]
 
 
 @pytest.mark.slow
@@ -66,6 +66,6 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
         characters = torch.randint(2, 12, (150,), generator=generator).double()
         of_word = torch.randn(150, generator=generator, dtype=torch.float64) * 0.5  # shared by a word's characters
         losses = characters * (2.0 + of_word) + characters.sqrt() * torch.randn(150, generator=generator)
-        low, high = interval(losses, characters, generator, draws=1000)
+        [(low, high)] = intervals(losses.unsqueeze(1), characters, generator, draws=1000)
         covered += low <= 2.0 <= high
     assert 181 < covered < 199
