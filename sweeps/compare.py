@@ -43,7 +43,7 @@ def compare(cfg: DictConfig) -> str:
     config: CompareConfig = read_node(CompareConfig, cfg, "")
     store = open_tracking(cfg, create=False)
     study, runs = find_study(store, cfg.study.name)
-    table = leaderboard(runs).head(config.top or len(runs))
+    table = _with_confirmations(leaderboard(runs), find_confirmations(store, study, runs)).head(config.top or len(runs))
     if config.format == "csv":
         return str(table.to_csv(index=False)).rstrip("\n")
     if config.format == "json":
@@ -56,6 +56,17 @@ def compare(cfg: DictConfig) -> str:
     if config.format == "markdown":
         return str(table.to_markdown(index=False))
     return f"study {study}\n{_to_text(table)}"
+
+
+def _with_confirmations(table: pd.DataFrame, confirmed: pd.DataFrame) -> pd.DataFrame:
+    """The leaderboard with the means over fresh seeds of the trials that have them."""
+    if confirmed.empty:
+        return table
+    means = confirmed.set_index("trial")
+    place = list(table.columns).index("best_dev_loss") + 1
+    for name in ("sd", "mean"):
+        table.insert(place, f"confirmed_{name}", table["trial"].map(means[name]))
+    return table
 
 
 def find_study(store: TrackingStore, name: str | int | None) -> tuple[str, pd.DataFrame]:
@@ -106,7 +117,7 @@ def find_winner(trials: pd.DataFrame, confirmed: pd.DataFrame) -> "pd.Series[Any
 def find_confirmations(store: TrackingStore, study: str, trials: pd.DataFrame) -> pd.DataFrame:
     """What the fresh seeds said about a study's best trials; see `confirmations`."""
     tags = store.study_tags(study)
-    config = ConfirmConfig(int(tags["confirm_top"]), int(tags["confirm_seeds"]))
+    config = ConfirmConfig(int(tags.get("confirm_top", 0)), int(tags.get("confirm_seeds", 1)))
     return confirmations(trials, store.study_runs(study, "confirm"), config)
 
 
@@ -151,6 +162,8 @@ def summary(store: TrackingStore, study: str, searched: list[str]) -> str:
 def _to_text(table: pd.DataFrame) -> str:
     formats = {
         "best_dev_loss": "{:.4f}",
+        "confirmed_mean": "{:.4f}",
+        "confirmed_sd": "{:.4f}",
         "parameters": "{:.0f}",
         "train_seconds": "{:.2f}",
         "steps_per_second": "{:.0f}",

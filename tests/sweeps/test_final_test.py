@@ -387,8 +387,10 @@ def check_race(codes: list[int | None], folder: Path) -> None:
 
 @pytest.mark.slow
 def test_of_processes_that_race_exactly_one_looks(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    makemore: Makemore, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    copy_of(finished, tmp_path / "first", monkeypatch)
+    assert makemore(*LOOK).code == 0  # what this process has read and imported, those that it forks have too
     for number, count in enumerate([2] * 50 + [16]):
         folder = copy_of(finished, tmp_path / str(number), monkeypatch)
         check_race(children(folder, count), folder)

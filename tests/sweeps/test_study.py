@@ -261,6 +261,8 @@ def test_the_best_settings_are_trained_again_and_the_lowest_mean_wins(makemore: 
         assert row.split() == [str(trial.number), *(f"{figure:.4f}" for figure in figures)]
     winner = min(means, key=lambda number: means[number])
     assert f"winner: trial {winner}, mean dev loss {means[winner]:.4f}" in answer.out
+    table = json.loads(makemore("compare", "format=json").out)
+    assert {row["trial"]: row["confirmed_mean"] for row in table if row["confirmed_mean"]} == pytest.approx(means)
     run_id = trials(workdir)[winner].user_attrs["run_id"]
     assert makemore("sample", "n=5").out == makemore("sample", "n=5", f"run={run_id}").out
     assert makemore(*STUDY, *confirm, "study.n_trials=5").out == answer.out
@@ -412,9 +414,13 @@ def test_nothing_touches_the_test_split(makemore: Makemore, workdir: Path, monke
 
     monkeypatch.setattr(word_lists, "deal", guarded)
     assert makemore(*STUDY, "study.n_trials=2").code == 0
+    assert makemore(*STUDY, "study.name=b", "study.n_trials=2", "study.workers=2", "study.confirm.top=1").code == 0
     assert makemore("train", *TINY[:3], "data.split=lecture").code == 0
     assert makemore("compare", "study.name=a").code == 0
     assert makemore("sample", "study.name=a").code == 0
+    assert makemore("looks").code == 0
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    assert makemore("final-test", "study.name=a").code == 2  # proves the winner, and asks before it looks
     assert makemore("lr-find", *TINY[:3], "model.hidden_neurons=8", "lr_find.steps=100").code == 0
     assert set(dealt) == {"disjoint", "lecture"}
     sweeps.sources._read.cache_clear()
