@@ -18,19 +18,29 @@ def sample_words(
     generator: torch.Generator,
     temperature: float = 1.0,
     max_length: int = 50,
+    prefix: str = "",
 ) -> list[str]:
     """`n` words drawn character by character, all at once.
 
     Args:
         temperature: divides the logits; 1 samples the model's own distribution, less makes likely words likelier.
-        max_length: a word that is not finished by then ends there.
+        max_length: so many characters behind the prefix; a word that is not finished by then ends there.
+        prefix: what every word begins with.
+
+    Raises:
+        ValueError: a character of the prefix is not in the alphabet.
     """
     check("n", n, low=1, high=10_000_000)
     check("temperature", temperature, low=1e-6, high=1e6)
     device = next(model.parameters()).device
     rows = torch.arange(n)
-    tokens = torch.zeros(n, block_size + max_length, dtype=torch.int64)  # a boundary ends what is not set
-    for position in range(block_size, block_size + max_length):
+    first = block_size + len(prefix)
+    tokens = torch.zeros(n, first + max_length, dtype=torch.int64)  # a boundary ends what is not set
+    for place, character in enumerate(prefix, start=block_size):
+        if character not in alphabet.characters:
+            raise ValueError(f"the character {character!r} is not in the alphabet {alphabet.characters!r}")
+        tokens[:, place] = alphabet.stoi[character]
+    for position in range(first, first + max_length):
         x = tokens[rows, position - block_size : position]
         logits = model(x.to(device)).cpu().double()
         if position == block_size:

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from makemore.limits import check
 from makemore.sample import sample_words
-from makemore.train import generator_for
+from makemore.train import generator_for, one_thread
 from sweeps.compare import find_confirmations, find_study, find_winner
 from sweeps.config import DataConfig, read_node
 from sweeps.errors import RequestError
@@ -24,6 +24,7 @@ class SampleConfig:
     n: int
     temperature: float
     seed: int
+    prefix: str
 
     def __post_init__(self) -> None:
         check("n", self.n, low=1, high=10_000_000)
@@ -51,17 +52,25 @@ def sample(cfg: DictConfig) -> str:
     saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
     generator = generator_for(config.seed, "samples")
     block_size = saved.model.config.block_size
-    words = sample_words(saved.model, saved.alphabet, block_size, config.n, generator, config.temperature)
-    return "\n".join([*words, f"({_count_new(words, store.fetch_artifact(run_id, 'config.yaml'), saved)})"])
+    for character in config.prefix:
+        if character not in saved.alphabet.characters:
+            raise RequestError(f"prefix is {config.prefix}; {character} is not one of {saved.alphabet.characters}")
+    with one_thread():
+        words = sample_words(
+            saved.model, saved.alphabet, block_size, config.n, generator, config.temperature, prefix=config.prefix
+        )
+    return "\n".join(_mark_known(words, store.fetch_artifact(run_id, "config.yaml"), saved))
 
 
-def _count_new(words: list[str], config_file: Path, saved: SavedModel) -> str:
-    """How many words are not among those that the model was trained on, where these can still be had."""
+def _mark_known(words: list[str], config_file: Path, saved: SavedModel) -> list[str]:
+    """The words, those marked that the model was trained on, and how many are new, where that can still be said."""
     try:
         split = load_source(read_node(DataConfig, OmegaConf.load(config_file), "data")).split  # type: ignore[arg-type]
     except RequestError as error:
-        return f"which of them are new cannot be said: {error}"
+        return [*words, f"(which of them are new cannot be said: {error})"]
     if split.fingerprint("train") != saved.train_fingerprint:
-        return "which of them are new cannot be said: the list of words has changed since"
+        return [*words, "(which of them are new cannot be said: the list of words has changed since)"]
     known = set(split.train)
-    return f"{sum(word not in known for word in words)} of {len(words)} are not among the training words"
+    new = sum(word not in known for word in words)
+    marked = [f"{word}  (in train)" if word in known else word for word in words]
+    return [*marked, f"({new} of {len(words)} are not among the training words)"]

@@ -201,6 +201,8 @@ def _launch_workers(plan: Plan) -> None:
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=plan.hydra_context, task_function=LaunchedWorker(plan), config=plan.cfg
     )
+    name = plan.cfg.hydra.runtime.choices["hydra/launcher"]
+    print(f"makemore: {plan.workers} workers are jobs of hydra/launcher={name}; see makemore ui", file=sys.stderr)
     overrides = [*plan.space.fixed, "hydra.sweep.subdir=workers/${hydra.job.num}"]
     for job_return in launcher.launch([overrides] * plan.workers, 0):
         if job_return.status == JobStatus.FAILED:

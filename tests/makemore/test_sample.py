@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -41,3 +42,14 @@ def test_a_low_temperature_takes_the_likeliest_and_the_same_seed_gives_the_same_
     assert cold == ["a"] * 20
     first, again = (sample_words(model, ALPHABET, 1, 20, torch.Generator().manual_seed(5)) for _ in range(2))
     assert first == again
+
+
+def test_every_word_begins_with_the_prefix_and_follows_the_model_from_there() -> None:
+    model = Bigram([[0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5], [1, 0, 0, 0]])
+    words = sample_words(model, ALPHABET, 2, 100, torch.Generator().manual_seed(0), prefix="cab")
+    assert set(words) == {"cab", "cabc"}
+
+
+def test_a_prefix_of_strange_characters_is_refused() -> None:
+    with pytest.raises(ValueError, match="the character 'x' is not in the alphabet"):
+        sample_words(Bigram([[1, 1, 1, 1]] * 4), ALPHABET, 2, 1, torch.Generator(), prefix="ax")

@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 import makemore.data as word_lists
 import sweeps.runs
 import sweeps.sources
+from makemore.data import read_words
 from sweeps.config import conf_dir, read_node, read_run_config
 from sweeps.sources import load_corpus
 from sweeps.space import Space, SpaceConfig, corners, format_override, read_space
@@ -139,6 +140,13 @@ def test_samples_come_from_the_winner_and_tell_new_from_known(makemore: Makemore
     best = min(trials(workdir), key=lambda trial: trial.value or 0)
     assert makemore("sample", f"run={best.user_attrs['run_id']}", "n=30").out == first.out
     assert makemore("sample", "study.name=a", "n=30", "seed=1").out != first.out
+    known = set(read_words(word_lists.GIVEN_NAMES))
+    begun = makemore("sample", "study.name=a", "n=400", "prefix=mar", "temperature=0.5").out.splitlines()[:-1]
+    assert all(word.startswith("mar") for word in begun)
+    assert any(word.endswith("  (in train)") for word in begun)
+    assert all(word.removesuffix("  (in train)") in known for word in begun if " " in word)
+    refused = makemore("sample", "study.name=a", "prefix=Q")
+    assert (refused.code, "prefix is Q; Q is not one of abc" in refused.err) == (2, True)
 
 
 def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(
