@@ -410,5 +410,5 @@ def _copy(looks: Looks, store: TrackingStore, study: str) -> None:
     """Copies of the result in MLflow: a run under the study, and the winner in the registry; what is there is kept."""
     claim, result = look_of(looks, study)
     text = as_text(claim.content, result.content, looks.claims_of(claim.content["source_digest"]))
-    store.log_look(claim.content, result.content, {"report.md": text}, draw(result.content))
+    store.log_look(claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
     store.register_champion(claim.content, result.content)

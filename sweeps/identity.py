@@ -50,7 +50,8 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
         raise RequestError("data cannot be searched: losses on different words do not compare; use a study for each")
     split = load_source(data).split
     # By what the winner is chosen: known before the first trial.
-    record = {"objective": "dev_loss", "confirm.top": str(confirm.top), "confirm.seeds": str(confirm.seeds)}
+    record = {"objective": "dev_loss", "of equal winners": "the first trial"}
+    record |= {"confirm.top": str(confirm.top), "confirm.seeds": str(confirm.seeds)}
     record |= {f"data {part}": split.fingerprint(part) for part in ("train", "dev")}
     record |= space.describe()
     # A trial may choose among groups with other keys; what all of them share and the space leaves alone is fixed.

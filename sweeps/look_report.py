@@ -78,7 +78,7 @@ def _without(result: Content) -> str:
     return f"; without them the loss is {loss:.4f}" if loss is not None else ""
 
 
-def draw(result: Content) -> Figure:
+def draw(claim: Content, result: Content) -> Figure:
     """Test losses of the winner, with its interval, and of the baselines."""
     names = ["winner", *(one["name"] for one in result["baselines"])]
     losses = [result["test_loss"], *(one["test_loss"] for one in result["baselines"])]
@@ -95,7 +95,8 @@ def draw(result: Content) -> Figure:
     axes.invert_yaxis()
     for row, loss in enumerate(losses):
         axes.annotate(f" {loss:.3f}", (max(loss, result["test_loss_high"]), row), va="center")
-    axes.set(xlabel="test loss, nats per character", xlim=(0, max(losses) * 1.12))
+    title = f"study {claim['study']}: look {claim['look']} at {claim['source']} ({claim['split']})"
+    axes.set(xlabel="test loss, nats per character", xlim=(0, max(losses) * 1.12), title=title)
     return figure
 
 

@@ -112,6 +112,8 @@ class StudySampler(BaseSampler):
         self._setting = {}
         self._reseed(trial.number, 0)
         self._sampler.before_trial(study, trial)
+        if isinstance(self._sampler, QMCSampler):  # the next point of its sequence, while no other process takes one
+            self._setting = self._draw(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """None: nothing is drawn yet."""
