@@ -11,7 +11,7 @@ def read_test_words(words: Sequence[str], rule: str, seed: int) -> list[str]:
 
 
 def share_of(words: Sequence[str], rule: str, seed: int, other_rule: str, other_seed: int) -> float:
-    """The fraction of a split's test items that also stand in another split's test part; no word is handed out."""
-    other = set(read_test_words(words, other_rule, other_seed))
-    mine = read_test_words(words, rule, seed)
-    return sum(word in other for word in mine) / len(mine)
+    """The fraction of a split's test items that also stand in another's test part: a number, and no item, comes out."""
+    other = {words[index] for index in deal(words, other_rule, other_seed)[2]}
+    mine = deal(words, rule, seed)[2]
+    return sum(words[index] in other for index in mine) / len(mine)

@@ -38,7 +38,11 @@ def confirm_study_name(study: str) -> str:
 def queue_confirmation(config: ConfirmConfig, search: Standing, seed: int, confirm: Trials) -> None:
     """Queue a run for each of the best settings and each fresh seed, where there is none yet."""
     with confirm.alone() as standing:
-        known = {(trial.user_attrs["confirms"], trial.user_attrs["seed"]) for trial in standing.trials}
+        known = {
+            (trial.user_attrs["confirms"], trial.user_attrs["seed"])
+            for trial in standing.trials
+            if trial.state != TrialState.FAIL  # one that is to be tried again has just been queued
+        }
         for trial in search.ranking[: config.top]:
             for fresh in fresh_seeds(trial, seed, config.seeds):
                 if (trial.number, fresh) not in known:

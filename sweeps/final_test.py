@@ -3,7 +3,7 @@
 The only module that opens the door to the test split. The steps, each durable before the next begins:
 
 1. the claim, a row under unique keys in the study's database, binds the split, its source, and the winner's weights;
-2. only then are the words read, and the result is written to the same database;
+2. only then are the words read and evaluated, and the result is written to the same database;
 3. copies of it go to an MLflow run and the model registry.
 
 Killed after any of them, the same command goes on from there, for the same weights.
@@ -28,19 +28,18 @@ from makemore.contexts import build_examples
 from makemore.data import read_words
 from makemore.evaluate import mean_loss, sum_by_word, word_losses
 from makemore.held_out import read_test_words, share_of
-from makemore.limits import LimitError
 from makemore.ngram import count_ngrams
 from makemore.train import one_thread
 from sweeps.compare import find_confirmations, find_winner
-from sweeps.config import DataConfig, read_node
+from sweeps.config import DataConfig, check_study_name, one_line, read_node
 from sweeps.confirm import ConfirmConfig, confirm_study_name, confirmations
 from sweeps.errors import RequestError, TestSplitAlreadyUsed
-from sweeps.look_report import as_text, draw
+from sweeps.look_report import as_text, check_format, draw, lost_looks
 from sweeps.looks import ATTEMPT, CLAIM, RESULT, Claimed, Looks, Record
-from sweeps.records import hide_password, locked, resolve_url, sqlite_file
+from sweeps.records import locked, resolve_url
 from sweeps.sources import Source, load_corpus, load_source
 from sweeps.tracking import TrackingStore, open_tracking, version_tags
-from sweeps.trials import Standing, Trials
+from sweeps.trials import Standing, Trials, open_trials
 from sweeps.weights import SavedModel, digest_weights, load_weights
 
 _TOLERANCE = 1e-6  # nats, between the dev loss recorded and computed again: another machine rounds otherwise
@@ -64,8 +63,7 @@ class FinalTestConfig:
     format: str
 
     def __post_init__(self) -> None:
-        if self.format not in ("text", "json"):
-            raise LimitError("format", self.format, "text or json")
+        check_format(self.format)
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,16 @@ def final_test(cfg: DictConfig) -> str:
     name = cfg.study.name
     if name is None:
         raise RequestError("study.name is not given; a look is for one study: study.name=NAME (see makemore compare)")
-    url = _existing(cfg.study.storage)
+    check_study_name(str(name))
+    url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
     store = open_tracking(cfg, create=False)
-    trials, confirm = _open(url, str(name))
+    trials = open_trials(str(name), url, create=False)
+    confirm = open_trials(confirm_study_name(trials.name), url)
     looks = Looks(url)
     if not _has(looks, trials.name, RESULT):
         candidate = _find_candidate(store, trials, confirm)
         if not _has(looks, trials.name, CLAIM):
+            _check_known(looks, store, candidate)
             _check_reason(config, looks, candidate)
             _ask(config, looks, candidate)
     with locked(url, "looks"):  # who comes second waits here until the first has ended, or died
@@ -136,30 +137,17 @@ def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: T
     else:
         new = False
     shown = show(looks, name, config.format)
-    _copy(looks, store, name)
+    try:
+        _copy(looks, store, name)
+    except Exception as error:  # whatever it is, what was seen is to be shown
+        print(
+            f"makemore: the result is recorded in study.storage, but not yet copied to MLflow ({one_line(error)}); "
+            "the same command adds what is missing",
+            file=sys.stderr,
+        )
     if new:
         return shown
     raise TestSplitAlreadyUsed(shown)
-
-
-def _existing(storage: str) -> str:
-    """The URL of a database that exists: this command makes none.
-
-    Raises:
-        RequestError: there is none, or it cannot be written.
-    """
-    url = resolve_url("study.storage", storage, table="studies")
-    path = sqlite_file(url)
-    if path and not path.exists():
-        raise RequestError(f"study.storage is {storage}; there is no study yet: start with makemore sweep")
-    return url
-
-
-def _open(url: str, name: str) -> tuple[Trials, Trials]:
-    try:
-        return Trials(url, name, create=False), Trials(url, confirm_study_name(name))
-    except KeyError:
-        raise RequestError(f"study.name is {name}; {hide_password(url)} has no such study: see makemore ui") from None
 
 
 def _has(looks: Looks, study: str, kind: str) -> bool:
@@ -174,7 +162,11 @@ def _find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Ca
     """
     name, standing = trials.name, trials.standing()
     _check_idle(name, standing)
-    identity: dict[str, str] = trials.study.user_attrs["identity"]
+    identity: dict[str, str] = trials.study.user_attrs.get("identity", {})
+    if "confirm.top" not in identity:
+        raise RequestError(
+            f"study.name is {name}; it does not say how its winner is chosen: makemore sweep made others"
+        )
     rule = ConfirmConfig(int(identity["confirm.top"]), int(identity["confirm.seeds"]))
     if not standing.ranking:
         raise RequestError(
@@ -237,6 +229,17 @@ def _check_idle(name: str, standing: Standing) -> None:
     if standing.running:
         raise RequestError(
             f"study.name is {name}; {standing.running} of its trials are running: wait until makemore sweep has ended"
+        )
+
+
+def _check_known(looks: Looks, store: TrackingStore, candidate: Candidate) -> None:
+    """Raise RequestError if MLflow has a look at these words that the database has lost."""
+    mine = candidate.source.split.source_digest
+    lost = [one for one in lost_looks(store, looks.records()) if mine == one["source_digest"]]
+    if lost:
+        raise RequestError(
+            f"study.name is {candidate.study}; tracking.uri has a look at its words for study {lost[0]['study']} that "
+            "study.storage lacks: give the database that it was recorded in (see makemore looks)"
         )
 
 

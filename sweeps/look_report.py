@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from makemore.limits import LimitError
 from sweeps.config import read_node
-from sweeps.errors import ChainBroken, RequestError
+from sweeps.errors import ChainBroken
 from sweeps.looks import ATTEMPT, CLAIM, RESULT, Looks, Record
-from sweeps.records import resolve_url, sqlite_file
+from sweeps.records import resolve_url
 from sweeps.tracking import TrackingStore, open_tracking
 
 Content = Mapping[str, Any]
@@ -100,6 +100,12 @@ def draw(claim: Content, result: Content) -> Figure:
     return figure
 
 
+def check_format(form: str) -> None:
+    """Raise LimitError unless it is one that looks can be printed in."""
+    if form not in ("text", "json"):
+        raise LimitError("format", form, "text or json")
+
+
 @dataclass(frozen=True)
 class LooksConfig:
     """How the list is printed."""
@@ -107,8 +113,7 @@ class LooksConfig:
     format: str
 
     def __post_init__(self) -> None:
-        if self.format not in ("text", "json"):
-            raise LimitError("format", self.format, "text or json")
+        check_format(self.format)
 
 
 def list_looks(cfg: DictConfig) -> str:
@@ -119,25 +124,30 @@ def list_looks(cfg: DictConfig) -> str:
         ChainBroken: the records were altered, or their copies do not agree; with the list, and what is broken.
     """
     config: LooksConfig = read_node(LooksConfig, cfg, "")
-    url = resolve_url("study.storage", cfg.study.storage, table="studies")
-    path = sqlite_file(url)
-    if path and not path.exists():
-        raise RequestError(f"study.storage is {cfg.study.storage}; there are no records yet: start with makemore sweep")
+    url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
     looks = Looks(url)
     looks.create()
     name = None if cfg.study.name is None else str(cfg.study.name)
     records = looks.records(name)
     claims = [record for record in records if record.kind == CLAIM]
     results = {record.content["study"]: record.content for record in records if record.kind == RESULT}
+    store = open_tracking(cfg, create=False)
     broken = looks.broken()
-    if claims:
-        store = open_tracking(cfg, create=False)
-        for claim in claims:
-            broken += disagreements(store, claim.content, results.get(claim.content["study"]))
+    broken += [
+        f"study {one['study']}: MLflow has a look that the database lacks" for one in lost_looks(store, looks.records())
+    ]
+    for claim in claims:
+        broken += disagreements(store, claim.content, results.get(claim.content["study"]))
     shown = _as_json(records, broken) if config.format == "json" else _as_list(claims, records, results, broken)
     if broken:
         raise ChainBroken(shown)
     return shown
+
+
+def lost_looks(store: TrackingStore, records: Sequence[Record]) -> list[dict[str, str]]:
+    """Looks that MLflow has a run of, and the database no claim: whoever deleted it forgot the copies."""
+    claimed = {record.hash for record in records if record.kind == CLAIM}
+    return [one for one in store.looks() if one["claim_hash"] not in claimed]
 
 
 def disagreements(store: TrackingStore, claim: Content, result: Content | None) -> list[str]:

@@ -3,6 +3,7 @@
 import getpass
 import hashlib
 import json
+import os
 import socket
 import time
 from dataclasses import dataclass
@@ -139,8 +140,12 @@ class Looks:
 
 def _signature() -> dict[str, str]:
     """Who and when."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # of a container's user without a name
+        user = str(os.getuid())
     return {
-        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "who": f"{user}@{socket.gethostname()}",
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

@@ -157,19 +157,21 @@ class Processes:
                     errors.append(one.error)
                 elif one.process.exitcode != 0:
                     self._bury(one.name)
-                    barren += not one.took_a_trial
+                    barren += not one.took_a_trial and not self._interruption.times
                     if barren >= _BARREN:
                         errors.append(RuntimeError(f"{barren} workers died before they could take a trial"))
                     elif not self._interruption.times and not errors:
                         self._start()
-        if errors:
+        if errors and not self._interruption.times:
             raise errors[0]
 
     def _start(self) -> None:
         close_databases()  # a fork must not inherit a connection
         token = uuid.uuid4().hex[:8]
         news, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(self._knowledge, token, sender), daemon=True)
+        # A reader that a fork inherits would keep its pipe open when this process, the only one that reads, is gone.
+        inherited = [news, *(one.news for one in self._alive)] if self._context.get_start_method() == "fork" else []
+        process = self._context.Process(target=_work, args=(self._knowledge, token, sender, inherited), daemon=True)
         process.start()
         sender.close()
         self._alive.append(_Process(worker_name(process.pid, token), process, news))
@@ -193,8 +195,10 @@ class Processes:
         self._gone(one.name)
 
 
-def _work(knowledge: bytes, token: str, news: Connection) -> None:
+def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connection]) -> None:
     """What a worker's process does."""
+    for reader in inherited:
+        reader.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what this process was forked with
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all; whoever started this one decides
     plan, hydra_state = cloudpickle.loads(knowledge)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import socket
 import sqlite3
 import weakref
@@ -23,7 +24,7 @@ _BUSY_SECONDS = 60.0  # that a process waits for others who write to the same SQ
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
 
 
-def resolve_url(key: str, url: str, table: str) -> str:
+def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str:
     """A URL that means the same from every folder, of a place that can be reached.
 
     A SQLite path becomes absolute; nothing is written yet. A host is only asked whether it answers: clients that
@@ -31,6 +32,7 @@ def resolve_url(key: str, url: str, table: str) -> str:
 
     Args:
         table: one that a SQLite database with any tables must have, so that no other program's is added to.
+        must_exist: whether a SQLite file must be there already.
 
     Raises:
         RequestError: not a URL, a host that does not answer, a file that is no such database or cannot be written.
@@ -39,13 +41,16 @@ def resolve_url(key: str, url: str, table: str) -> str:
         parsed = make_url(url)
     except (ArgumentError, ValueError, TypeError):
         raise RequestError(
-            f"{key} is {url}; it must be a URL such as sqlite:///folder/file.db or http://127.0.0.1:5000"
+            f"{key} is {re.sub('//[^@/]*@', '//***@', str(url))}; it must be a URL such as "
+            "sqlite:///folder/file.db or http://127.0.0.1:5000"
         ) from None
     shown = hide_password(url)
     if parsed.get_backend_name() == "sqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise RequestError(f"{key} is {shown}; it must name a file, as sqlite:///folder/file.db does")
         path = Path(os.path.expanduser(parsed.database)).absolute()  # noqa: PTH111 - Path raises where it cannot
+        if must_exist and not path.exists():
+            raise RequestError(f"{key} is {shown}; there are no records yet: start with makemore sweep")
         _check_sqlite(key, shown, path, table)
         return str(parsed.set(database=str(path)).render_as_string(hide_password=False))
     if parsed.get_backend_name() not in _PORTS:

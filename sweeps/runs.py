@@ -82,18 +82,21 @@ class OpenRun:
             report(step, dev_loss)
 
         config = self.config
-        result = train(
-            self.corpus,
-            config.model,
-            config.optimizer,
-            config.schedule,
-            config.train,
-            config.seed,
-            config.device,
-            track,
-            curve,
-        )
-        weights_digest = _keep(self.tracked, self.cfg, config, self.source, result, curve)
+        try:
+            result = train(
+                self.corpus,
+                config.model,
+                config.optimizer,
+                config.schedule,
+                config.train,
+                config.seed,
+                config.device,
+                track,
+                curve,
+            )
+            weights_digest = _keep(self.tracked, self.cfg, config, self.source, result, curve)
+        finally:
+            self.tracked.flush()  # before anybody is told how it ended: whoever dies then leaves a whole record
         return RunOutcome(result.best_dev_loss, weights_digest, result)
 
     def end(self, status: str, tags: Mapping[str, str]) -> None:

@@ -1,6 +1,9 @@
 """How a study chooses its next trial and which trials stop early: Optuna's samplers and pruners, from the config."""
 
 import hashlib
+import itertools
+import math
+import random
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +16,7 @@ from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
-from optuna.samplers import BaseSampler, GridSampler, QMCSampler
+from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeps.config import one_line
@@ -23,6 +26,7 @@ from sweeps.space import Setting, Space, grid_of
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of features that conf/sampler chooses knowingly
 
 
+_GRID = 10_000  # points
 _DRAWS = 200  # of settings, until one is within the constraints
 
 
@@ -38,11 +42,14 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Set
     with_seed = _build("sampler", lambda: instantiate(cfg.sampler))
     if not isinstance(with_seed, partial):
         raise RequestError("sampler._partial_ must be true: the study adds the seed")
+    grid = None
     if with_seed.func is GridSampler:
-        with_seed = partial(with_seed, grid_of(space))
+        # Every point is queued when the study starts: Optuna's own sampler forgets points whose worker died, and
+        # repeats those that others are running.
+        grid, with_seed = points_of(grid_of(space), seed), partial(RandomSampler)
 
     def make() -> StudySampler:
-        sampler = StudySampler(with_seed, seed, space, allows)
+        sampler = StudySampler(with_seed, seed, space, allows, grid)
         suggest(optuna.create_study(sampler=sampler).ask(), space)  # some find out only when they are used
         return sampler
 
@@ -75,6 +82,20 @@ def _build(group: str, make: Callable[[], Any]) -> Any:
         raise RequestError(f"{group} cannot be made: {one_line(error)} (conf/{group}/ has the defaults)") from None
 
 
+def points_of(grid: dict[str, list[Any]], seed: int) -> list[Setting]:
+    """Every point of a grid, in an order that the seed decides: a part of them is a sample of all.
+
+    Raises:
+        RequestError: too many.
+    """
+    count = math.prod(len(values) for values in grid.values())
+    if count > _GRID:
+        raise RequestError(f"sampler=grid has {count} points; it may have {_GRID}: use sampler=qmc, or fewer values")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    random.Random(seed).shuffle(points)
+    return points
+
+
 def suggest(trial: Trial, space: Space) -> Setting:
     """The setting of a trial: a value for each key that is active."""
     setting: Setting = {}
@@ -100,11 +121,17 @@ class StudySampler(BaseSampler):
     """
 
     def __init__(
-        self, make: Callable[..., BaseSampler], seed: int, space: Space, allows: Callable[[Setting], bool]
+        self,
+        make: Callable[..., BaseSampler],
+        seed: int,
+        space: Space,
+        allows: Callable[[Setting], bool],
+        grid: list[Setting] | None,
     ) -> None:
         self._make, self._seed, self._space, self._allows = make, seed, space, allows
+        self.grid = grid  # the settings to try, and no others; None: settings are drawn
         self._sampler = make(seed=seed)
-        self._one_sequence = isinstance(self._sampler, (GridSampler, QMCSampler))  # kept in the study's storage
+        self._one_sequence = isinstance(self._sampler, QMCSampler)  # kept in the study's storage
         self._setting: Setting = {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -112,7 +139,7 @@ class StudySampler(BaseSampler):
         self._setting = {}
         self._reseed(trial.number, 0)
         self._sampler.before_trial(study, trial)
-        if isinstance(self._sampler, QMCSampler):  # the next point of its sequence, while no other process takes one
+        if self._one_sequence:  # the next point of its sequence, while no other process takes one
             self._setting = self._draw(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -130,18 +157,8 @@ class StudySampler(BaseSampler):
         return self._setting[name]
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """As the sampler does, but a grid's would stop an `optimize` which is not running."""
-        if not self.is_grid:
-            self._sampler.after_trial(study, trial, state, values)
-
-    @property
-    def is_grid(self) -> bool:
-        """Whether the sampler tries the points of a grid, each once."""
-        return isinstance(self._sampler, GridSampler)
-
-    def is_exhausted(self, study: optuna.Study) -> bool:
-        """Whether a grid has no point left to try."""
-        return isinstance(self._sampler, GridSampler) and self._sampler.is_exhausted(study)
+        """As the sampler does."""
+        self._sampler.after_trial(study, trial, state, values)
 
     def _reseed(self, number: int, attempt: int) -> None:
         if not self._one_sequence:

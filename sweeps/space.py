@@ -63,7 +63,10 @@ class Space:
 
     def is_active(self, key: str, setting: Setting) -> bool:
         """Whether a key is searched, given the values of the keys before it."""
-        return all(setting.get(other) in values for other, values in self.conditions.get(key, {}).items())
+        return all(
+            any(_same(setting.get(other), value) for value in values)
+            for other, values in self.conditions.get(key, {}).items()
+        )
 
     def has(self, setting: Setting) -> bool:
         """Whether every value of a setting is in the space."""
@@ -226,6 +229,13 @@ def read_warm_start(config: SpaceConfig, space: Space) -> list[Setting]:
         if setting and space.has(setting):
             chosen.append(setting)
     return chosen
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, also where a step's multiple is not the decimal that was typed."""
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other)
 
 
 def _has(distribution: BaseDistribution, value: Any) -> bool:

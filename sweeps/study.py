@@ -9,7 +9,6 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig
-from sqlalchemy.exc import SQLAlchemyError
 
 from makemore.limits import check
 from sweeps.compare import summary
@@ -24,7 +23,7 @@ from sweeps.search import make_pruner, make_sampler
 from sweeps.sources import load_source
 from sweeps.space import Setting, Space, SpaceConfig, read_space, read_warm_start
 from sweeps.tracking import TrackedRun, TrackingStore, open_tracking
-from sweeps.trials import Standing, Trials
+from sweeps.trials import Standing, Trials, open_trials
 from sweeps.worker import Plan, Worker, close_dead_runs, constraint
 
 _OWN_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -71,7 +70,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     storage = resolve_url("study.storage", config.storage, table="studies")
     if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
         raise RequestError(
-            f"study.storage is {config.storage}, and so is tracking.uri; give each a database of its own"
+            f"study.storage is {hide_password(storage)}, and so is tracking.uri; give each a database of its own"
         )
     space, warm_start = _read_space(hydra_context, cfg, arguments)
     jobs = Jobs(hydra_context, cfg, space.fixed)
@@ -79,10 +78,12 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     allows = constraint(space, jobs)
     sampler, pruner = make_sampler(cfg, space, config.seed, allows), make_pruner(cfg)
     store = open_tracking(cfg)
-    trials = _open_trials(config.name, storage)
-    queue = [] if sampler.is_grid else [setting for setting in warm_start if allows(setting)]
+    trials = open_trials(config.name, storage)
+    queue = sampler.grid if sampler.grid is not None else [setting for setting in warm_start if allows(setting)]
     standing, parent = _open_study(config, trials, identity, queue, store, {"space": str(cfg.space.name)})
     _close_dead_runs(store, config.name, storage)
+    n_trials = config.n_trials if sampler.grid is None else min(config.n_trials, len(sampler.grid))
+    most_failures = standing.failures + max(1, n_trials - standing.finished)
     plan = Plan(
         name=config.name,
         storage=storage,
@@ -90,8 +91,8 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         hydra_context=hydra_context,
         space=space,
         parent_id=parent.run_id,
-        n_trials=config.n_trials,
-        most_failures=standing.failures + max(1, config.n_trials - standing.finished),
+        n_trials=n_trials,
+        most_failures=most_failures,
         seed=config.seed,
         confirm=config.confirm,
         workers=_count_workers(config, standing),
@@ -108,14 +109,18 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         raise
     _close_dead_runs(store, config.name, storage)
     standing = trials.standing()
+    stopped = ""
+    if standing.finished < n_trials:
+        why = f"{standing.failures} failed" if standing.failures >= most_failures else "study.timeout is over"
+        stopped = f"stopped at {standing.finished} of {n_trials} trials: {why}"
     if not standing.ranking:
         parent.end("FAILED")
-        raise AllTrialsFailed(f"no trial of study {config.name} is complete: all failed, diverged or were pruned")
-    if sampler.is_exhausted(trials.study):
+        why = stopped or "all failed, diverged or were pruned"
+        raise AllTrialsFailed(f"no trial of study {config.name} is complete: {why}")
+    if stopped:
+        print(f"makemore: {stopped}", file=sys.stderr)
+    elif n_trials < config.n_trials:
         print(f"makemore: every point of the grid was tried: {standing.finished} trials", file=sys.stderr)
-    elif standing.finished < config.n_trials:
-        why = "study.timeout is over" if plan.deadline else f"{standing.failures} failed"
-        print(f"makemore: stopped at {standing.finished} of {config.n_trials} trials: {why}", file=sys.stderr)
     parent.end("FINISHED")
     print(summary(store, config.name, list(space.distributions)))
 
@@ -132,19 +137,11 @@ def _read_space(hydra_context: HydraContext, cfg: DictConfig, arguments: list[st
     return space, read_warm_start(config, space)
 
 
-def _open_trials(name: str, storage: str) -> Trials:
-    try:
-        return Trials(storage, name)
-    except (SQLAlchemyError, ImportError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RequestError(f"study.storage is {hide_password(storage)}; it cannot be used ({reason})") from None
-
-
 def _open_study(
     config: StudyConfig,
     trials: Trials,
     identity: Identity,
-    warm_start: list[Setting],
+    queue: list[Setting],
     store: TrackingStore,
     tags: dict[str, str],
 ) -> tuple[Standing, TrackedRun]:
@@ -154,8 +151,17 @@ def _open_study(
         trials.check_open()
         recorded = trials.study.user_attrs.get("identity")
         if recorded is None:
-            for setting in warm_start if not standing.trials else []:
-                trials.queue(setting)
+            if store.find_study_run(config.name) is not None:
+                raise RequestError(
+                    f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
+                    "give the one it was recorded in, or another study.name"
+                )
+            queued = [
+                trial.system_attrs.get("fixed_params") for trial in standing.trials
+            ]  # by one that was killed here
+            for setting in queue:
+                if setting not in queued:
+                    trials.queue(setting)
             trials.study.set_user_attr("identity", identity.record)
         elif difference := identity.difference(recorded):
             raise RequestError(

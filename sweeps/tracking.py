@@ -5,12 +5,14 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -20,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
-from sweeps.records import hide_password, locked, resolve_url, sqlite_file
+from sweeps.records import hide_password, locked, resolve_url
 from sweeps.sources import Source
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: a sweep talks to nobody but its stores
@@ -56,7 +58,7 @@ class TrackedRun:
         now = int(time.time() * 1000)
         self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self._flush({})
+            self.flush()
 
     def log_artifacts(self, folder: Path) -> None:
         """Store the files of a folder with the run."""
@@ -64,10 +66,11 @@ class TrackedRun:
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Send what is left and close the run as FINISHED, FAILED or KILLED."""
-        self._flush(tags or {})
+        self.flush(tags or {})
         self.client.set_terminated(self.run_id, status)
 
-    def _flush(self, tags: Mapping[str, str]) -> None:
+    def flush(self, tags: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Send what is kept."""
         batch, self._waiting = self._waiting, []
         for start in range(0, max(len(batch), 1), _SEARCH_PAGE):  # a call takes at most a thousand metrics
             run_tags = [RunTag(key, value) for key, value in tags.items()] if start == 0 else []
@@ -160,7 +163,8 @@ class TrackingStore:
                     "reason": tags.get("reason"),
                 }
             )
-        return pd.DataFrame(rows, columns=None if rows else ["trial", "state", "best_dev_loss"])
+        found = pd.DataFrame(rows)
+        return found.reindex(columns=list(dict.fromkeys([*found.columns, "trial", "state", "best_dev_loss"])))
 
     def log_look(
         self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: Figure
@@ -186,6 +190,11 @@ class TrackingStore:
         self.client.log_figure(run.run_id, figure, "report.png")
         run.end("FINISHED", {"claim_hash": result["claim"]})
 
+    def looks(self) -> list[dict[str, str]]:
+        """What the final tests' runs are of: study, source_digest, claim_hash."""
+        found = self._search("tags.kind = 'final_test' and attributes.status = 'FINISHED'")
+        return [{**run.data.params, **run.data.tags} for run in found]
+
     def read_look(self, study: str) -> dict[str, str] | None:
         """What the final test's run of a study says: test_loss, look, weights_digest."""
         found = self._search(f"tags.kind = 'final_test' and tags.study = {_quote(study)}", limit=1)
@@ -197,7 +206,7 @@ class TrackingStore:
         """Register a study's winner as a version of the model, with the alias champion and its test loss; once."""
         model, version = self._model_name(), self._version_of(claim)
         if version is None:
-            with suppress(MlflowException):  # it is there already
+            if not self.client.search_registered_models(f"name = '{model}'"):
                 self.client.create_registered_model(model)
             source = f"{self.client.get_run(claim['run_id']).info.artifact_uri}/weights.safetensors"
             tags = {key: str(claim[key]) for key in ("study", "trial", "look", "weights_digest", "split_digest")}
@@ -217,8 +226,8 @@ class TrackingStore:
         return next((one for one in found if one.tags.get("study") == claim["study"]), None)
 
     def _model_name(self) -> str:
-        """Of the registered model: the experiment's."""
-        return str(self.client.get_experiment(self.experiment_id).name)
+        """Of the registered model: the experiment's, with what MLflow does not take in a model's replaced."""
+        return re.sub("[/:'%]", "-", str(self.client.get_experiment(self.experiment_id).name))
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Tags of a run.
@@ -275,11 +284,8 @@ def open_tracking(cfg: DictConfig, create: bool = True) -> TrackingStore:
         RequestError: the store cannot be reached, or has no records and is not to be created.
     """
     config = read_node(TrackingConfig, cfg, "tracking")
-    uri = resolve_url("tracking.uri", config.uri, table="experiments")
+    uri = resolve_url("tracking.uri", config.uri, table="experiments", must_exist=not create)
     root = _artifact_root(uri, config.artifacts)
-    path = sqlite_file(uri)
-    if not create and path and not path.exists():
-        raise RequestError(f"tracking.uri is {config.uri}; there are no records yet: start with makemore sweep")
     return _open(uri, config.experiment, root, create)
 
 

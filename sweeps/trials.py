@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage, fail_stale_trials
@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.errors import RequestError
 from sweeps.looks import Looks
-from sweeps.records import locked
+from sweeps.records import hide_password, locked
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -178,7 +178,7 @@ class Trials:
         def beat() -> None:
             while not done.wait(_BEAT_SECONDS):
                 # A database may be busy or away for a moment; there are more beats to come.
-                with suppress(SQLAlchemyError):
+                with suppress(SQLAlchemyError, StorageInternalError):
                     self.storage.record_heartbeat(trial._trial_id)
                 self.storage.remove_session()  # of this thread
 
@@ -238,3 +238,18 @@ def _open_storage(url: str) -> RDBStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return RDBStorage(url, heartbeat_interval=_BEAT_SECONDS, grace_period=_GRACE_SECONDS)
+
+
+def open_trials(name: str, url: str, create: bool = True) -> Trials:
+    """The trials of a study in the database of a resolved URL.
+
+    Raises:
+        RequestError: the database cannot be used, or there is no such study and none was to be made.
+    """
+    try:
+        return Trials(url, name, create=create)
+    except KeyError:
+        raise RequestError(f"study.name is {name}; {hide_password(url)} has no such study: see makemore ui") from None
+    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise RequestError(f"study.storage is {hide_password(url)}; it cannot be used ({reason})") from None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
@@ -104,8 +105,8 @@ class Interruption:
             raise KeyboardInterrupt
 
 
-class TimeIsUp(Exception):
-    """Of study.timeout; the trial is tried again when the study goes on."""
+class Stopped(Exception):
+    """The time is up, or the process that started the worker is gone; the trial is tried again later."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class Worker:
             return (
                 standing.finished + standing.running < plan.n_trials
                 and standing.failures < plan.most_failures
-                and not sampler.is_exhausted(trials.study)
+                and (sampler.grid is None or standing.count(TrialState.WAITING) > 0)
                 and not self._is_late(plan.confirm.expected_seconds(standing, plan.workers))
             )
 
@@ -187,7 +188,7 @@ class Worker:
     def _confirm(self, search: Standing) -> None:
         plan = self._plan
         trials = Trials(plan.storage, confirm_study_name(plan.name))
-        queue_confirmation(plan.confirm, search, int(plan.cfg.seed), trials)
+        queue_confirmation(plan.confirm, search, read_run_config(self._jobs.compose({})).seed, trials)
 
         def may_start(standing: Standing) -> bool:
             return standing.count(TrialState.WAITING) > 0 and not self._is_late(0.0)
@@ -235,7 +236,7 @@ class Worker:
 
     def _run(self, phase: Phase, trial: Trial) -> Ending:
         """Run one trial as a Hydra job."""
-        ending = Ending(TrialState.FAIL, "how it ended could not be recorded")
+        ending = Ending(TrialState.FAIL)
         with phase.trials.beating(trial):
             try:
                 cfg, of = phase.prepare(trial)
@@ -249,7 +250,9 @@ class Worker:
                 ending = self._train(phase, trial, job_cfg, of)
                 return ending.outcome.dev_loss if ending.outcome else None
 
-            self._jobs.run(cfg, task)
+            job = self._jobs.run(cfg, task)
+        if job.status == JobStatus.FAILED:
+            return Ending(TrialState.FAIL, f"its end could not be recorded: {one_line(job._return_value)}")
         return ending
 
     def _train(self, phase: Phase, trial: Trial, cfg: DictConfig, of: TrialOf) -> Ending:
@@ -278,8 +281,8 @@ class Worker:
                 self._show(News(self.name, phase.name, trial.number, done / of, dev_loss))
                 if phase.report(trial, done, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
-            if self._is_late(0.0) and done < of:
-                raise TimeIsUp
+            if done < of and (self._is_late(0.0) or not self._goes_on()):
+                raise Stopped
 
         try:
             with self._interruption.training():
@@ -291,7 +294,7 @@ class Worker:
             with suppress(Lost):
                 phase.trials.report(trial, next(evaluations), math.inf)
             return Ending(TrialState.PRUNED, f"Diverged: {error}")
-        except TimeIsUp:
+        except Stopped:
             return Ending(TrialState.FAIL, INTERRUPTED)
         except KeyboardInterrupt:
             self._interruption.times += 1
@@ -334,8 +337,8 @@ def constraint(space: Space, jobs: Jobs) -> Callable[[Setting], bool]:
 def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Standing) -> None:
     """Close runs that are recorded as running, though their trials have ended: whoever ran them died."""
     for run_id, number in store.running(study, kind):
-        trial = standing.trials[number]
-        if trial.state.is_finished():
+        trial = standing.trials[number] if number < len(standing.trials) else None
+        if trial is not None and trial.state.is_finished():
             died = trial.state == TrialState.FAIL and trial.user_attrs.get("reason", INTERRUPTED) == INTERRUPTED
             tags = {"trial_state": trial.state.name}
             tags |= {key: str(trial.user_attrs[key]) for key in ("weights_digest", "reason") if key in trial.user_attrs}

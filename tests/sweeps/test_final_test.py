@@ -202,6 +202,7 @@ def refuse_everything(answer: Any, message: str) -> None:
 def test_a_study_that_has_no_winner_yet_is_refused(makemore: Makemore, study: Path) -> None:
     refuse_everything(makemore("final-test", YES), "study.name is not given")
     refuse_everything(makemore("final-test", "study.name=nobody", YES), "has no such study")
+    refuse_everything(makemore("final-test", "study.name=a (confirm)", YES), "it must be 1 to 100 of a-z")
     opened = optuna.load_study(study_name="a", storage=f"sqlite:///{study}/mlruns/study.db")
     opened.enqueue_trial({})
     trial = opened.ask()
@@ -425,6 +426,7 @@ def alter(folder: Path, database: str, statement: str) -> None:
         ("study.db", "update looks set record = replace(record, 'disjoint', 'lecture') where number = 1", "row 1"),
         ("study.db", "update looks set hash = '0' where number = 1", "row 1"),
         ("study.db", "delete from looks where number = 1", "row 1 is missing"),
+        ("study.db", "delete from looks", "study a: MLflow has a look that the database lacks"),
         (
             "mlflow.db",
             "update latest_metrics set value = 1.5 where key = 'test_loss'",
@@ -446,6 +448,37 @@ def test_what_was_altered_is_found(
     answer = makemore("looks")
     assert answer.code == 1
     assert f"BROKEN: {message}" in answer.out or message in answer.out.partition("BROKEN: ")[2]
+
+
+def test_a_look_that_the_database_lost_is_not_taken_again(makemore: Makemore, study: Path) -> None:
+    assert child(study) == 0
+    alter(study, "study.db", "delete from looks")
+    refuse_everything(makemore(*LOOK), "tracking.uri has a look at its words for study a that study.storage lacks")
+    assert records(study) == []
+
+
+def test_what_was_seen_is_shown_also_where_it_cannot_be_copied(
+    makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*arguments: object) -> None:
+        raise OSError("the server is down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrackingStore, "register_champion", down)
+        answer = makemore(*LOOK)
+    assert answer.code == 0
+    assert "not yet copied to MLflow (the server is down)" in answer.err
+    assert json.loads(answer.out)["look"] == 1
+    assert makemore("looks").code == 1
+    assert makemore(*LOOK).code == 3
+    assert makemore("looks").code == 0
+
+
+def test_an_experiments_name_that_no_model_can_have_is_no_obstacle(makemore: Makemore, workdir: Path) -> None:
+    experiment = "tracking.experiment=team/names: a 'b'"
+    assert makemore(*STUDY, experiment).code == 0, experiment
+    assert makemore(*LOOK, experiment).code == 0
+    assert client(workdir).get_model_version_by_alias("team-names- a -b-", "champion").tags["study"] == "a"
 
 
 def test_no_run_but_the_final_one_holds_anything_of_the_test_split(

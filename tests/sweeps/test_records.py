@@ -23,6 +23,12 @@ def test_no_message_shows_a_password() -> None:
     assert "xyzzy42" not in str(error.value)
 
 
+def test_no_password_is_shown_in_a_url_that_cannot_be_read(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore("sweep", "study.storage='postgresql+psycopg://me:xyzzy42@127.0.0.1:54x/db'")
+    assert answer.code == 2
+    assert "xyzzy42" not in answer.err
+
+
 def test_no_record_of_a_run_holds_a_password(makemore: Makemore, workdir: Path) -> None:
     # A single run needs no study's storage, but its recorded config names it.
     assert makemore("train", f"study.storage='{SECRET}'", "train.steps=5", "train.evaluations=1").code == 0

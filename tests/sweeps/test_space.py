@@ -91,6 +91,12 @@ def test_a_conditional_parameter_stands_behind_what_it_depends_on_and_only_there
     assert {corner.get("decay_at") for corner in ends} == {None, 0.3, 0.9}
 
 
+def test_a_condition_on_a_step_of_a_range_holds_at_its_multiple() -> None:
+    space = read({"a": "range(0.1,0.5,0.1)", "b": "1,2"}, conditions={"b": {"a": 0.3}})
+    assert space.is_active("b", {"a": 0.1 + 2 * 0.1})  # 0.30000000000000004
+    assert not space.is_active("b", {"a": 0.1})
+
+
 def test_a_condition_on_a_fixed_key_is_decided_before_the_search() -> None:
     params, conditions = {"a": "1,2", "b": "3,4"}, {"b": {"schedule": ["step", "cosine"]}}
     assert list(read(params, conditions=conditions, schedule="step").distributions) == ["a", "b"]

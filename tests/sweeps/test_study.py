@@ -16,6 +16,8 @@ from hydra import compose, initialize_config_dir
 import makemore.data as word_lists
 import sweeps.runs
 import sweeps.sources
+import sweeps.study
+import sweeps.worker
 from makemore.data import read_words
 from sweeps.config import conf_dir, read_node, read_run_config
 from sweeps.sources import load_corpus
@@ -285,6 +287,104 @@ def test_a_longer_search_confirms_its_new_best(makemore: Makemore, workdir: Path
     assert best.number > 0
     assert f"winner: trial {best.number}, mean dev loss" in answer.out
     assert len(runs(workdir, "confirm")) == 4
+
+
+def test_fresh_seeds_are_others_than_the_one_that_the_space_fixes(makemore: Makemore, workdir: Path) -> None:
+    arguments = ("space=none", "model.hidden_neurons=4,8", "+space.params.seed=7", "study.n_trials=2")
+    assert makemore("sweep", *ONE[:1], *TINY[:3], *arguments, "study.name=a", "study.confirm.top=1").code == 0
+    assert {run.data.params["seed"] for run in runs(workdir, "confirm")} == {"8", "9", "10"}
+
+
+def test_a_run_that_failed_to_confirm_is_repeated_when_the_study_goes_on(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, calls = sweeps.runs.train, iter(range(100))
+
+    def fails_in_the_confirmation(*arguments: Any) -> Any:
+        if next(calls) == 2:
+            raise OSError("the disk is full")
+        return train(*arguments)
+
+    monkeypatch.setattr(sweeps.runs, "train", fails_in_the_confirmation)
+    confirm = ("study.n_trials=2", "study.confirm.top=1", "study.confirm.seeds=1")
+    answer = makemore(*STUDY, *confirm)
+    assert answer.code == 0
+    assert "(not confirmed with fresh seeds)" in answer.out
+    assert "trained again with fresh seeds" in makemore(*STUDY, *confirm).out
+
+
+def test_a_study_without_a_finished_trial_can_be_compared(makemore: Makemore, workdir: Path) -> None:
+    assert (
+        makemore(*STUDY, "study.n_trials=1", "optimizer=sgd", "optimizer.weight_decay=0", "schedule.lr=1e30").code == 1
+    )
+    answer = makemore("compare", "study.name=a")
+    assert answer.code == 0
+    assert "PRUNED" in answer.out
+
+
+def test_every_point_of_a_grid_is_tried_once_by_several_workers(makemore: Makemore, workdir: Path) -> None:
+    grid = ("sweep", "study.name=a", "space=none", "sampler=grid", "study.confirm.top=0", *TINY[:3])
+    words = ("model.block_size=2,3,4", "model.hidden_neurons=4,8")
+    answer = makemore(*grid, *words, "study.workers=2")
+    assert answer.code == 0
+    assert "every point of the grid was tried: 6 trials" in answer.err
+    assert len({json.dumps(trial.params) for trial in trials(workdir)}) == len(trials(workdir)) == 6
+
+
+def test_a_point_of_a_grid_that_was_interrupted_is_tried_again(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, calls = sweeps.runs.train, iter(range(100))
+
+    def interrupted_at_the_last(*arguments: Any) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*arguments)
+
+    monkeypatch.setattr(sweeps.runs, "train", interrupted_at_the_last)
+    arguments = (
+        "sweep",
+        "study.name=a",
+        "space=none",
+        "sampler=grid",
+        *ONE,
+        *TINY[:3],
+        "model.block_size=2,3,4",
+        "pruner=none",
+    )
+    assert makemore(*arguments).code == 130
+    assert makemore(*arguments).code == 0
+    done = [trial.params["model.block_size"] for trial in trials(workdir) if trial.state.name == "COMPLETE"]
+    assert sorted(done) == [2, 3, 4]
+
+
+def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps.worker.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
+        patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
+        makemore(*STUDY, "study.n_trials=1")
+    assert [run.info.status for run in runs(workdir, "trial")] == ["RUNNING"]
+    assert makemore(*STUDY, "study.n_trials=1").code == 0
+    [run] = runs(workdir, "trial")
+    assert (run.info.status, run.data.tags["trial_state"]) == ("FINISHED", "COMPLETE")
+    assert run.data.metrics["best_dev_loss"] == trials(workdir)[0].value
+    assert run.data.tags["weights_digest"] == trials(workdir)[0].user_attrs["weights_digest"]
+
+
+def test_a_study_whose_storage_is_gone_is_not_mixed_with_its_runs(makemore: Makemore, workdir: Path) -> None:
+    makemore(*STUDY, "study.n_trials=1")
+    answer = makemore(*STUDY, "study.n_trials=1", "study.storage=sqlite:///mlruns/other.db")
+    assert answer.code == 2
+    assert "tracking.uri has runs of it, but study.storage has no such study" in answer.err
+    assert len(runs(workdir, "trial")) == 1
+
+
+def test_a_timeout_before_the_first_trial_says_so(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore(*STUDY, "study.timeout=1e-9")
+    assert answer.code == 1
+    assert "stopped at 0 of 40 trials: study.timeout is over" in answer.err
 
 
 def test_how_a_winner_is_chosen_cannot_be_changed_afterwards(makemore: Makemore, workdir: Path) -> None:

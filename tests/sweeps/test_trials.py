@@ -1,9 +1,11 @@
 """Taking trials from a study's storage, with the deaths that a kill can leave behind."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 from sqlalchemy import text
 
@@ -103,3 +105,21 @@ def test_a_process_that_dies_between_a_death_and_its_retry_leaves_it_to_the_next
     assert take(study).params == trial.params
     assert len(study.standing().trials) == 2  # and only once
     assert take(study).params != trial.params
+
+
+def test_a_heart_goes_on_beating_after_the_database_was_away(study: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[int] = []
+
+    def beat(trial_id: int) -> None:
+        beats.append(trial_id)
+        if len(beats) == 1:
+            raise StorageInternalError("the database is away")
+
+    trial = take(study)
+    monkeypatch.setattr("sweeps.trials._BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(study.storage, "record_heartbeat", beat)
+    with study.beating(trial):
+        deadline = time.monotonic() + 10
+        while len(beats) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(beats) >= 3

@@ -114,6 +114,28 @@ def test_an_interrupted_study_records_its_trials_and_tries_them_again(workdir: P
     check_records_agree(workdir)
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process is there, and no zombie that nobody has waited for."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc to look for processes in")
+def test_workers_end_when_the_process_that_started_them_is_gone(workdir: Path) -> None:
+    arguments = ("sweep", "study.name=a", "study.workers=2", "study.n_trials=4", "pruner=none", "train.steps=1000000")
+    process = start(*arguments, "train.evaluations=100000", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_training(workdir, process)
+    workers = [int(trial.user_attrs["worker"].split("-")[-2]) for trial in trials(workdir)]
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, workers))
+    assert all(trial.user_attrs["reason"] == "interrupted" for trial in trials(workdir) if trial.state.name == "FAIL")
+
+
 def sweep_in_a_group_of_its_own(arguments: tuple[str, ...]) -> None:
     os.setsid()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
