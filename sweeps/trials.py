@@ -30,7 +30,7 @@ INTERRUPTED = "interrupted"
 TASK = ("confirms", "seed")  # attributes that say what a queued trial is for
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEAT_SECONDS = 5
-_GRACE_SECONDS = 20  # without a beat, by the database's clock, until a trial is given up as dead
+_GRACE_SECONDS = 15  # without a beat, by the database's clock, until a trial is given up as dead
 _ATTEMPTS = 3  # at a setting whose workers die: it may be what kills them
 
 
