@@ -104,14 +104,8 @@ class _Process:
 class Processes:
     """Workers of a study, each in a process of its own."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        show: Callable[[News], None],
-        gone: Callable[[str], None],
-        bury: Callable[[str], None],
-    ) -> None:
-        self._plan, self._show, self._gone, self._bury = plan, show, gone, bury
+    def __init__(self, plan: Plan, line: ProgressLine, bury: Callable[[str], None]) -> None:
+        self._plan, self._line, self._bury = plan, line, bury
         self._context: Any = multiprocessing.get_context(start_method(plan.cfg.device))
         # Not all that Hydra keeps can go through the pickle of the standard library.
         self._knowledge = cloudpickle.dumps((plan, Singleton.get_state()))
@@ -184,7 +178,7 @@ class Processes:
                     one.error = news
                 else:
                     one.took_a_trial |= news.trial is not None
-                    self._show(news)
+                    self._line.show(news)
         except (EOFError, OSError):  # the end, or a worker killed in mid sentence
             return
 
@@ -192,7 +186,7 @@ class Processes:
         one.process.join()
         one.news.close()
         self._alive.remove(one)
-        self._gone(one.name)
+        self._line.gone(one.name)
 
 
 def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connection]) -> None:

@@ -76,7 +76,8 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     jobs = Jobs(hydra_context, cfg, space.fixed)
     identity = identify(jobs, space, config.confirm)
     allows = constraint(space, jobs)
-    sampler, pruner = make_sampler(cfg, space, config.seed, allows), make_pruner(cfg)
+    sampler = make_sampler(cfg, space, config.seed, allows)
+    make_pruner(cfg)  # to be checked before anything starts, as all of this: each worker makes its own
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
     queue = sampler.grid if sampler.grid is not None else [setting for setting in warm_start if allows(setting)]
@@ -98,7 +99,6 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         workers=_count_workers(config, standing),
         deadline=started + config.timeout if config.timeout is not None else None,
     )
-    del pruner  # made to be checked: each worker makes its own
     try:
         _run_workers(plan)
     except BaseException as error:
@@ -108,21 +108,32 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
             print(summary(store, config.name, list(space.distributions)))
         raise
     _close_dead_runs(store, config.name, storage)
-    standing = trials.standing()
-    stopped = ""
-    if standing.finished < n_trials:
-        why = f"{standing.failures} failed" if standing.failures >= most_failures else "study.timeout is over"
-        stopped = f"stopped at {standing.finished} of {n_trials} trials: {why}"
-    if not standing.ranking:
+    try:
+        _say_how_it_ended(config, plan, trials.standing())
+    except AllTrialsFailed:
         parent.end("FAILED")
+        raise
+    parent.end("FINISHED")
+    print(summary(store, config.name, list(space.distributions)))
+
+
+def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> None:
+    """Say why there are fewer trials than were asked for.
+
+    Raises:
+        AllTrialsFailed: none of them is complete.
+    """
+    stopped = ""
+    if standing.finished < plan.n_trials:
+        why = f"{standing.failures} failed" if standing.failures >= plan.most_failures else "study.timeout is over"
+        stopped = f"stopped at {standing.finished} of {plan.n_trials} trials: {why}"
+    if not standing.ranking:
         why = stopped or "all failed, diverged or were pruned"
         raise AllTrialsFailed(f"no trial of study {config.name} is complete: {why}")
     if stopped:
         print(f"makemore: {stopped}", file=sys.stderr)
-    elif n_trials < config.n_trials:
+    elif plan.n_trials < config.n_trials:
         print(f"makemore: every point of the grid was tried: {standing.finished} trials", file=sys.stderr)
-    parent.end("FINISHED")
-    print(summary(store, config.name, list(space.distributions)))
 
 
 def _read_space(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]) -> tuple[Space, list[Setting]]:
@@ -192,7 +203,7 @@ def _run_workers(plan: Plan) -> None:
         if plan.workers == 1:
             Worker(plan, line.show).run()
             return
-        Processes(plan, line.show, line.gone, partial(_bury, plan)).run()
+        Processes(plan, line, partial(_bury, plan)).run()
     finally:
         line.close()
 
