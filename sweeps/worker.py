@@ -195,10 +195,13 @@ class Worker:
 
         def prepare(trial: Trial) -> tuple[DictConfig, TrialOf]:
             number, seed = trial.user_attrs["confirms"], trial.user_attrs["seed"]
-            setting: Setting = {**search.trials[number].params, "seed": seed}
+            confirmed = search.trials[number]
+            setting: Setting = {**confirmed.params, "seed": seed}
             cfg = self._jobs.compose(setting, number, subdir=f"confirm/{trial.number}")
             searched = tuple(plan.space.distributions)
-            return cfg, TrialOf(plan.name, number, plan.parent_id, searched, confirm_number=trial.number)
+            # In the tree of runs it stands under the trial: the study has one child a trial.
+            parent_id = confirmed.user_attrs["run_id"]
+            return cfg, TrialOf(plan.name, number, parent_id, searched, confirm_number=trial.number)
 
         def report(trial: Trial, evaluation: int, dev_loss: float) -> bool:
             return False  # a run that confirms goes to its end

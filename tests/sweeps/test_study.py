@@ -262,6 +262,7 @@ def test_the_best_settings_are_trained_again_and_the_lowest_mean_wins(makemore: 
     for trial in best:
         mine = [run for run in runs(workdir, "confirm") if run.data.tags["trial_number"] == str(trial.number)]
         assert {run.data.params["seed"] for run in mine} == {"6", "7", "8"}  # the search used 5
+        assert {run.data.tags["mlflow.parentRunId"] for run in mine} == {trial.user_attrs["run_id"]}
         for key, value in trial.params.items():
             assert {run.data.params[key] for run in mine} == {str(value)}
         losses = [run.data.metrics["best_dev_loss"] for run in mine]
