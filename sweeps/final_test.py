@@ -115,12 +115,10 @@ def final_test(cfg: DictConfig) -> str:
     trials = open_trials(str(name), url, create=False)
     confirm = open_trials(confirm_study_name(trials.name), url)
     looks = Looks(url)
-    if not _has(looks, trials.name, RESULT):
+    if not config.final_test.confirm and not _has(looks, trials.name, CLAIM):
         candidate = _find_candidate(store, trials, confirm)
-        if not _has(looks, trials.name, CLAIM):
-            _check_known(looks, store, candidate)
-            _check_reason(config, looks, candidate)
-            _ask(config, looks, candidate)
+        _check_earlier(config, looks, store, candidate)
+        _ask(looks, candidate)
     with locked(url, "looks"):  # who comes second waits here until the first has ended, or died
         return _look(config, looks, store, trials, confirm)
 
@@ -131,7 +129,7 @@ def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: T
         candidate = _find_candidate(store, trials, confirm)
         with trials.alone() as standing:  # no trial begins between this check and the claim
             _check_idle(name, standing)
-            claim = _claim(config, looks, candidate)
+            claim = _claim(config, looks, store, candidate)
         _record_result(looks, candidate, claim)
         new = True
     else:
@@ -232,19 +230,20 @@ def _check_idle(name: str, standing: Standing) -> None:
         )
 
 
-def _check_known(looks: Looks, store: TrackingStore, candidate: Candidate) -> None:
-    """Raise RequestError if MLflow has a look at these words that the database has lost."""
+def _check_earlier(config: FinalTestConfig, looks: Looks, store: TrackingStore, candidate: Candidate) -> None:
+    """What was seen of the source before.
+
+    Raises:
+        RequestError: it has been looked at, and no reason is given for another look; or MLflow has a look at it that
+            the database has lost.
+    """
     mine = candidate.source.split.source_digest
-    lost = [one for one in lost_looks(store, looks.records()) if mine == one["source_digest"]]
+    lost = [one for one in lost_looks(store, looks.records()) if one["source_digest"] == mine]
     if lost:
         raise RequestError(
             f"study.name is {candidate.study}; tracking.uri has a look at its words for study {lost[0]['study']} that "
             "study.storage lacks: give the database that it was recorded in (see makemore looks)"
         )
-
-
-def _check_reason(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> None:
-    """Raise RequestError if the source has been looked at before, and no reason is given for another look."""
     earlier = _earlier(looks, candidate)
     if not earlier or (config.final_test.reason or "").strip():
         return
@@ -269,14 +268,12 @@ def _earlier(looks: Looks, candidate: Candidate) -> list[Record]:
     return [claim for claim in claims if claim.content["study"] != candidate.study]
 
 
-def _ask(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> None:
+def _ask(looks: Looks, candidate: Candidate) -> None:
     """Say what is about to be spent, and ask.
 
     Raises:
         RequestError: the answer is no, or nobody is there to give it.
     """
-    if config.final_test.confirm:
-        return
     one, number = candidate.binding, len(_earlier(looks, candidate)) + 1
     if not sys.stdin.isatty():
         raise RequestError(
@@ -293,7 +290,7 @@ def _ask(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> None:
         raise RequestError("final_test.confirm is false, and the answer was not yes: nothing was looked at")
 
 
-def _claim(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> Record:
+def _claim(config: FinalTestConfig, looks: Looks, store: TrackingStore, candidate: Candidate) -> Record:
     """The claim of this look: a new one, or the one whose evaluation died, if it is for the same weights.
 
     Raises:
@@ -311,7 +308,7 @@ def _claim(config: FinalTestConfig, looks: Looks, candidate: Candidate) -> Recor
             )
         looks.attempt({"study": candidate.study, "attempt": len(found) + 1})
         return claim
-    _check_reason(config, looks, candidate)  # again: another may have looked while this one was asked for
+    _check_earlier(config, looks, store, candidate)  # another may have looked while this one was asked for
     number = len(_earlier(looks, candidate)) + 1
     reason = (config.final_test.reason or "").strip() or None
     content = {**candidate.binding, "look": number, "reason": reason, "versions": version_tags()}

@@ -82,8 +82,8 @@ def draw(claim: Content, result: Content) -> Figure:
     """Test losses of the winner, with its interval, and of the baselines."""
     names = ["winner", *(one["name"] for one in result["baselines"])]
     losses = [result["test_loss"], *(one["test_loss"] for one in result["baselines"])]
-    figure = Figure(figsize=(6, 0.5 * len(names) + 1), layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(6, 0.5 * len(names) + 1))
+    axes = figure.add_axes((0.2, 0.18, 0.76, 0.7))
     axes.barh(names, losses, color=["tab:blue", *["lightgray"] * (len(names) - 1)])
     axes.errorbar(
         losses[0],

@@ -187,7 +187,7 @@ class TrackingStore:
         run.log_metrics(figures)
         for name, text in texts.items():
             self.client.log_text(run.run_id, text, name)
-        self.client.log_figure(run.run_id, figure, "report.png")
+        self.client.log_figure(run.run_id, figure, "report.png", save_kwargs={"dpi": 80})
         run.end("FINISHED", {"claim_hash": result["claim"]})
 
     def looks(self) -> list[dict[str, str]]:

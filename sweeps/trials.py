@@ -31,7 +31,8 @@ TASK = ("confirms", "seed")  # attributes that say what a queued trial is for
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEAT_SECONDS = 5
 _GRACE_SECONDS = 15  # without a beat, by the database's clock, until a trial is given up as dead
-_ATTEMPTS = 3  # at a setting whose workers die: it may be what kills them
+_ATTEMPTS = 3  # at a setting whose worker dies while the process that started it lives: it may be what kills them
+_KILLED = "killed"  # attribute of a trial whose worker died so
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ class Trials:
         with self.alone() as standing:
             for trial in standing.trials:
                 if trial.state == TrialState.RUNNING and trial.user_attrs["worker"] == worker:
+                    with suppress(UpdateFinishedTrialError):  # it ended after all
+                        self.storage.set_trial_user_attr(trial._trial_id, _KILLED, True)
                     self._give_up(trial)
 
     @contextmanager
@@ -210,7 +213,7 @@ class Trials:
         for trial in to_retry:
             setting = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
             kept = {key: value for key, value in trial.user_attrs.items() if key in TASK}
-            attempt = trial.user_attrs.get("attempt", 1) + ("reason" not in trial.user_attrs)
+            attempt = trial.user_attrs.get("attempt", 1) + (_KILLED in trial.user_attrs)
             self.queue(setting, {**kept, "retry_of": trial.number, "attempt": attempt})
         return self.standing() if to_retry else standing
 
@@ -227,11 +230,12 @@ def _is_unborn(trial: FrozenTrial) -> bool:
 
 
 def _to_retry(trial: FrozenTrial) -> bool:
-    """Whether a trial's worker died, which leaves no reason, or was interrupted."""
+    """Whether a trial's worker died, which leaves no reason, or was interrupted; but not one that kills its workers."""
     if trial.state != TrialState.FAIL:
         return False
-    reason = trial.user_attrs.get("reason")
-    return reason == INTERRUPTED or (reason is None and trial.user_attrs.get("attempt", 1) < _ATTEMPTS)
+    if "reason" in trial.user_attrs:
+        return bool(trial.user_attrs["reason"] == INTERRUPTED)
+    return _KILLED not in trial.user_attrs or trial.user_attrs.get("attempt", 1) < _ATTEMPTS
 
 
 def _open_storage(url: str) -> RDBStorage:
