@@ -309,16 +309,12 @@ def _artifact_root(uri: str, artifacts: str | None) -> str | None:
 def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) -> TrackingStore:
     shown = hide_password(uri)
     try:
-        with (
-            locked(uri, "schema") if create else nullcontext()
-        ):  # two processes that make one database at once break it
+        # Two processes that make one database at once break it.
+        with locked(uri, "schema") if create else nullcontext():
             client = MlflowClient(tracking_uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is None and create:
-                # The tag chooses the UI's view for model training, not that for agents.
-                tags = {"mlflow.experimentKind": "custom_model_development"}
-                created = client.create_experiment(experiment, artifact_location=artifact_root, tags=tags)
-                return TrackingStore(client, uri, created)
+                found = _create_experiment(client, experiment, artifact_root)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(f"tracking.uri is {shown}; it cannot be used as an MLflow store ({reason})") from None
@@ -327,6 +323,17 @@ def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) ->
     if found.lifecycle_stage == "deleted":
         raise RequestError(f"tracking.experiment is {experiment}; it was deleted: restore it, or give another name")
     return TrackingStore(client, uri, found.experiment_id)
+
+
+def _create_experiment(client: MlflowClient, name: str, artifact_root: str | None) -> Any:
+    # The tag chooses the UI's view for model training, not that for agents.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    try:
+        client.create_experiment(name, artifact_location=artifact_root, tags=tags)
+    except MlflowException:  # on a server, which has no lock, another process may just have made it
+        if client.get_experiment_by_name(name) is None:
+            raise
+    return client.get_experiment_by_name(name)
 
 
 @functools.cache

@@ -153,7 +153,6 @@ class Worker:
         Raises:
             KeyboardInterrupt: the worker was interrupted; its trial is recorded as such.
         """
-        gc.collect()
         gc.freeze()  # or each full collection would look at all that was imported: a tenth of a trial's time
         with self._interruption.watched():
             standing = self._search()
