@@ -130,7 +130,9 @@ def sqlite_file(url: str) -> Path | None:
 def _check_sqlite(key: str, url: str, path: Path, table: str) -> None:
     try:
         if path.exists():
-            path.open("rb+").close()
+            # Asked, and not tried: closing a file drops the locks that this process's connections have on it.
+            if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+                raise RequestError(f"{key} is {url}; {path} cannot be written; name another file")
             # Not read-only: what a killed process left half written is rolled back first.
             with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
                 tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}

@@ -19,7 +19,7 @@ from sweeps.config import RunConfig, read_run_config
 from sweeps.errors import RequestError
 from sweeps.records import hide_password
 from sweeps.sources import Source, load_corpus, load_source
-from sweeps.tracking import TrackedRun, open_tracking
+from sweeps.tracking import TrackedRun, TrackingStore, open_tracking
 from sweeps.weights import save_weights
 
 _SAMPLES = 20
@@ -104,8 +104,11 @@ class OpenRun:
         self.tracked.end(status, {key: value[:_TAG] for key, value in tags.items()})
 
 
-def open_run(cfg: DictConfig, trial: TrialOf | None = None) -> OpenRun:
+def open_run(cfg: DictConfig, open_store: Callable[[], TrackingStore], trial: TrialOf | None = None) -> OpenRun:
     """Start the record of the run that `cfg` asks for.
+
+    Args:
+        open_store: called when all else is known to be right: it may make the records.
 
     Raises:
         RequestError: the config asks for what cannot be; only a trial is recorded, as failed.
@@ -119,12 +122,12 @@ def open_run(cfg: DictConfig, trial: TrialOf | None = None) -> OpenRun:
         corpus = load_corpus(config.data, config.model.block_size)
     except RequestError as error:
         if trial:  # a combination that the corners of the space did not show: the study records it as failed
-            run = open_tracking(cfg).start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
+            run = open_store().start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
             run.end("FAILED", {"reason": str(error)[:_TAG], "trial_state": "FAIL"})
         raise
     params |= config.params()
     tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
-    tracked = open_tracking(cfg).start_run(run_name(params, trial), kind, params, tags, source, parent_id)
+    tracked = open_store().start_run(run_name(params, trial), kind, params, tags, source, parent_id)
     return OpenRun(cfg, config, source, corpus, tracked)
 
 
@@ -135,7 +138,7 @@ def run_training(cfg: DictConfig) -> str:
         RequestError: the config asks for what cannot be; nothing was recorded.
         Exception: training failed or diverged; the run is recorded as such, with its curve so far.
     """
-    run = open_run(cfg)
+    run = open_run(cfg, lambda: open_tracking(cfg))
     try:
         outcome = run.train()
     except BaseException as error:

@@ -28,7 +28,7 @@ from sweeps.runs import OpenRun, RunOutcome, TrialOf, open_run
 from sweeps.search import make_pruner, make_sampler, suggest
 from sweeps.sources import load_source
 from sweeps.space import Setting, Space
-from sweeps.tracking import TrackingStore
+from sweeps.tracking import TrackingStore, open_tracking
 from sweeps.trials import INTERRUPTED, Lost, Standing, Trials
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
@@ -146,6 +146,7 @@ class Worker:
         self.name = name or worker_name(os.getpid())
         self._jobs = Jobs(plan.hydra_context, plan.cfg, plan.space.fixed)
         self._interruption = Interruption()
+        self._store = open_tracking(plan.cfg)
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -263,7 +264,7 @@ class Worker:
         Optuna first: its word counts, and whoever finds an MLflow run still open closes it accordingly.
         """
         try:
-            run = open_run(cfg, of)
+            run = open_run(cfg, lambda: self._store, of)
         except Exception as error:
             ending = Ending(TrialState.FAIL, one_line(error))
             _tell(phase.trials, trial, ending, {})
