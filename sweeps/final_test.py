@@ -77,7 +77,6 @@ class Candidate:
     saved: SavedModel
     data: DataConfig
     source: Source
-    parent_id: str
 
     @property
     def binding(self) -> dict[str, Any]:
@@ -200,9 +199,7 @@ def _find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Ca
             f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, recorded is "
             f"{trial.values[0]:.6f}: they are not the winner's"
         )
-    parent_id = store.find_study_run(name)
-    assert parent_id is not None  # its trials have just been found
-    return Candidate(name, trial, confirmed, str(recorded["config_hash"]), saved, data, source, parent_id)
+    return Candidate(name, trial, confirmed, str(recorded["config_hash"]), saved, data, source)
 
 
 def _read_data(path: Path) -> DataConfig:

@@ -218,10 +218,8 @@ class Trials:
         return self.standing() if to_retry else standing
 
     def _give_up(self, trial: FrozenTrial) -> None:
-        try:
+        with suppress(UpdateFinishedTrialError):  # it ended after all
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        except UpdateFinishedTrialError:  # it ended after all
-            return
 
 
 def _is_unborn(trial: FrozenTrial) -> bool:
