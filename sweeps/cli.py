@@ -1,5 +1,7 @@
 """The console script: each command is a Hydra application over conf/. Heavy packages load late."""
 
+import gc
+import importlib
 import os
 import signal
 import sys
@@ -23,12 +25,22 @@ What a command takes, with its defaults: makemore COMMAND --help, or --cfg job
 Shell completion: eval "$(makemore -sc install=bash)"
 """
 
-COMMANDS = ("train", "sweep", "compare", "sample", "final-test", "looks", "lr-find", "ui")
+_TASKS = {  # what takes the composed config, and returns what is printed
+    "train": "sweeps.runs.run_training",
+    "compare": "sweeps.compare.compare",
+    "sample": "sweeps.sample.sample",
+    "final-test": "sweeps.final_test.final_test",
+    "looks": "sweeps.look_report.list_looks",
+    "lr-find": "sweeps.lr_find.lr_find",
+    "ui": "sweeps.ui.serve_ui",
+}
+COMMANDS = ("train", "sweep", *list(_TASKS)[1:])
 DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    gc.disable()  # until all is imported: a collection would look at all of it, and find nothing
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends as an interrupted one does
         code = run(sys.argv[1:])
@@ -40,7 +52,15 @@ def main() -> None:
         code = FAILED
     if "sweeps.records" in sys.modules:
         sys.modules["sweeps.records"].close_databases()
+    gc.freeze()  # or the last collection would take a second
     sys.exit(code)
+
+
+def imports_are_done() -> None:
+    """Collect garbage from here on, but not among what was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def run(arguments: list[str]) -> int:
@@ -78,7 +98,11 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
 
     def task(cfg: Any) -> None:
         try:
-            _TASKS[command](cfg)
+            module, _, function = _TASKS[command].rpartition(".")
+            action = getattr(importlib.import_module(module), function)
+            imports_are_done()
+            if text := action(cfg):
+                print(text)
         except Exception as error:
             raised.append(error)  # Hydra would print a line of its own
 
@@ -102,59 +126,6 @@ def _parse_options(command: str, arguments: list[str]) -> Any:
     if options.multirun and command not in ("train", "sweep"):
         raise RequestError(f"makemore {command} has no --multirun; only train has (makemore sweep)")
     return options
-
-
-def _train(cfg: Any) -> None:
-    from sweeps.runs import run_training
-
-    print(run_training(cfg))
-
-
-def _compare(cfg: Any) -> None:
-    from sweeps.compare import compare
-
-    print(compare(cfg))
-
-
-def _sample(cfg: Any) -> None:
-    from sweeps.sample import sample
-
-    print(sample(cfg))
-
-
-def _final_test(cfg: Any) -> None:
-    from sweeps.final_test import final_test
-
-    print(final_test(cfg))
-
-
-def _looks(cfg: Any) -> None:
-    from sweeps.look_report import list_looks
-
-    print(list_looks(cfg))
-
-
-def _lr_find(cfg: Any) -> None:
-    from sweeps.lr_find import lr_find
-
-    print(lr_find(cfg))
-
-
-def _ui(cfg: Any) -> None:
-    from sweeps.ui import serve_ui
-
-    serve_ui(cfg)
-
-
-_TASKS: dict[str, Callable[[Any], None]] = {
-    "train": _train,
-    "compare": _compare,
-    "sample": _sample,
-    "final-test": _final_test,
-    "looks": _looks,
-    "lr-find": _lr_find,
-    "ui": _ui,
-}
 
 
 def _report_errors(command: str, action: Callable[[], None]) -> int:
