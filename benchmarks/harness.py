@@ -45,10 +45,10 @@ class NoTraining:
         model = MLP(model_config, corpus.alphabet.vocab_size, torch.Generator())
         for step in range(1, self.reports + 1):
             # Each trial better than those before it: none is pruned.
-            curve.append(Evaluation(step, 2.5, 2.5 - 1e-6 * time.monotonic(), 0.1))
+            curve.append(Evaluation(step, 2.5, 2.5 - 1e-6 * time.monotonic(), 0.1, 0.1))
             report(step, curve[-1].dev_loss)
         if not curve:
-            curve.append(Evaluation(1, 2.5, 2.5, 0.1))
+            curve.append(Evaluation(1, 2.5, 2.5, 0.1, 0.1))
         return TrainResult(model, random.uniform(2.4, 2.5), 1, 0.1, 0.1, 1.0, 11897)
 
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Protocol
 
@@ -62,6 +62,7 @@ class Evaluation:
     train_loss: float  # mean over the minibatches since the last evaluation, under dropout if there is any
     dev_loss: float
     lr: float  # of the last step taken
+    train_sd: float  # standard deviation of the minibatches' losses since the last evaluation
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ class Corpus:
     def train_contexts(self) -> DistinctContexts:
         """Made at first use: training on sampled characters does without."""
         return distinct_contexts(self.train)
+
+    @cached_property
+    def train_sample(self) -> DistinctContexts:
+        """As many examples of train as dev has, evenly spaced: what the loss on train is estimated with."""
+        stride = max(1, len(self.train) // max(1, len(self.dev_contexts.index)))
+        return distinct_contexts(replace(self.train, positions=self.train.positions[::stride]))
 
     @cached_property
     def targets(self) -> Callable[[str, float], Callable[[Tensor], Tensor]]:
@@ -151,9 +158,11 @@ def train(
             corpus.targets(config.targets, config.discount)  # made once a corpus, and no part of the training steps
         for stop in evaluation_steps(config):
             start_time = time.perf_counter()
-            loss_sum, first = 0.0, step
+            loss_sum, square_sum, first = 0.0, 0.0, step
             for x, y in minibatches(corpus, config, stop - step, batches, device):
-                loss_sum += float(stepper.run(x, y, lr[step : step + len(x)]).double().sum())
+                losses = stepper.run(x, y, lr[step : step + len(x)]).double()
+                loss_sum += float(losses.sum())
+                square_sum += float(losses.square().sum())
                 step += len(x)
                 _check_loss("training", loss_sum / (step - first), step, vocab_size)
             trained_time = time.perf_counter()
@@ -164,7 +173,9 @@ def train(
             if dev_loss < best_dev_loss:
                 best_dev_loss, best_step = dev_loss, step
                 best_weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-            curve.append(Evaluation(step, loss_sum / (step - first), dev_loss, lr[step - 1]))
+            train_loss = loss_sum / (step - first)
+            train_sd = math.sqrt(max(0.0, square_sum / (step - first) - train_loss**2))
+            curve.append(Evaluation(step, train_loss, dev_loss, lr[step - 1], train_sd))
             report(step, dev_loss)
     model.load_state_dict(best_weights)
     return TrainResult(

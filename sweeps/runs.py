@@ -1,6 +1,5 @@
 """One tracked training run: from a composed config to a dev loss, with everything worth keeping in MLflow."""
 
-import functools
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from omegaconf import DictConfig, OmegaConf
 
+from makemore.diagnosis import Finding, Signs, diagnose, examine
 from makemore.sample import sample_words
 from makemore.train import Corpus, Evaluation, TrainResult, generator_for, one_thread, train
 from sweeps.config import RunConfig, read_run_config
 from sweeps.errors import RequestError
 from sweeps.records import hide_password
+from sweeps.run_figures import draw_curve, draw_embedding
 from sweeps.sources import Source, load_corpus, load_source
 from sweeps.tracking import TrackedRun, TrackingStore, open_tracking
 from sweeps.weights import save_weights
@@ -56,6 +54,7 @@ class RunOutcome:
     dev_loss: float
     weights_digest: str
     result: TrainResult
+    findings: list[Finding]
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,61 @@ class OpenRun:
                 track,
                 curve,
             )
-            weights_digest = _keep(self.tracked, self.cfg, config, self.source, result, curve)
+            return self._keep(result, curve)
+        except BaseException:
+            if curve:  # what it came to
+                parameters = config.model.parameters(self.source.alphabet.vocab_size)
+                self.tracked.log_metrics({"steps": curve[-1].step, "parameters": parameters}, curve[-1].step)
+            raise
         finally:
             self.tracked.flush()  # before anybody is told how it ended: whoever dies then leaves a whole record
-        return RunOutcome(result.best_dev_loss, weights_digest, result)
+
+    def _keep(self, result: TrainResult, curve: list[Evaluation]) -> RunOutcome:
+        """Record a finished run's figures, files and diagnosis."""
+        config, source, run = self.config, self.source, self.tracked
+        signs = examine(result.model, self.corpus, result.best_dev_loss)
+        run.log_metrics(
+            {
+                "best_dev_loss": result.best_dev_loss,
+                "best_train_loss": signs.train_loss,
+                "gap": signs.gap,
+                "best_step": result.best_step,
+                "steps": curve[-1].step,
+                "train_seconds": result.train_seconds,
+                "evaluation_seconds": result.evaluation_seconds,
+                "steps_per_second": result.steps_per_second,
+                "parameters": result.parameters,
+            },
+            step=config.train.steps,
+        )
+        generator = generator_for(config.seed, "samples")
+        with one_thread():
+            words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
+        findings = diagnose(curve, signs)
+        run.log_tags(
+            {
+                "diagnosis": ", ".join(finding.name for finding in findings) or "nothing stands out",
+                "mlflow.note.content": _notes(result, signs, findings, words),  # the UI's description of a run
+            }
+        )
+        with tempfile.TemporaryDirectory(prefix="makemore-") as name:
+            folder = Path(name)
+            self._write_config(folder / "config.yaml")
+            weights_digest = save_weights(folder / "weights.safetensors", result.model, source)
+            (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+            draw_curve(curve, folder / "loss_curve.png")
+            draw_embedding(result.model.C, source.alphabet, folder / "embedding.png")
+            run.log_artifacts(folder)
+        return RunOutcome(result.best_dev_loss, weights_digest, result, findings)
+
+    def _write_config(self, path: Path) -> None:
+        """The whole resolved config: it means the same from another folder, and tells no password."""
+        resolved: Any = OmegaConf.to_container(self.cfg, resolve=True)
+        resolved["data"]["path"] = self.config.data.path and str(self.source.path)
+        resolved["study"]["storage"] = hide_password(resolved["study"]["storage"])
+        resolved["tracking"]["uri"] = hide_password(resolved["tracking"]["uri"])
+        text = yaml.dump(resolved, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
 
     def end(self, status: str, tags: Mapping[str, str]) -> None:
         """Close the record as FINISHED, FAILED or KILLED."""
@@ -147,11 +197,12 @@ def run_training(cfg: DictConfig) -> str:
         raise
     run.end("FINISHED", {"weights_digest": outcome.weights_digest})
     result = outcome.result
-    return (
+    lines = [
         f"dev loss {outcome.dev_loss:.4f} nats per character, best at step {result.best_step}; "
         f"{result.parameters} weights, {result.train_seconds:.1f} s at {result.steps_per_second:.0f} steps/s; "
         f"run {run.tracked.run_id}"
-    )
+    ]
+    return "\n".join(lines + [f"{finding.name}: {finding.text}" for finding in outcome.findings])
 
 
 def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
@@ -167,57 +218,15 @@ def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
     return " ".join([f"#{trial.number:03d}" if trial else str(params["model"]), *seed, *words])
 
 
-def _keep(
-    run: TrackedRun, cfg: DictConfig, config: RunConfig, source: Source, result: TrainResult, curve: list[Evaluation]
-) -> str:
-    """Log a finished run's figures and files; returns the digest of its weights."""
-    run.log_metrics(
-        {
-            "best_dev_loss": result.best_dev_loss,
-            "best_step": result.best_step,
-            "train_seconds": result.train_seconds,
-            "evaluation_seconds": result.evaluation_seconds,
-            "steps_per_second": result.steps_per_second,
-            "parameters": result.parameters,
-        },
-        step=config.train.steps,
+def _notes(result: TrainResult, signs: Signs, findings: list[Finding], words: list[str]) -> str:
+    """What a person reads first of a finished run, in Markdown."""
+    return "\n".join(
+        [
+            f"Dev loss **{signs.dev_loss:.4f}**, train {signs.train_loss:.4f} (nats per character); "
+            f"{result.parameters} weights, {result.train_seconds:.1f} s of training, best at step {result.best_step}.",
+            "",
+            *([f"- **{finding.name}**: {finding.text}" for finding in findings] or ["Nothing stands out."]),
+            "",
+            "New words: " + ", ".join(words[:10]),
+        ]
     )
-    with tempfile.TemporaryDirectory(prefix="makemore-") as name:
-        folder = Path(name)
-        resolved: Any = OmegaConf.to_container(cfg, resolve=True)
-        resolved["data"]["path"] = config.data.path and str(source.path)  # means the same from another folder
-        resolved["study"]["storage"] = hide_password(resolved["study"]["storage"])
-        resolved["tracking"]["uri"] = hide_password(resolved["tracking"]["uri"])
-        text = yaml.dump(resolved, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
-        weights_digest = save_weights(folder / "weights.safetensors", result.model, source)
-        generator = generator_for(config.seed, "samples")
-        with one_thread():
-            words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
-        (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-        _draw_curve(curve, folder / "loss_curve.png")
-        run.log_artifacts(folder)
-    return weights_digest
-
-
-def _draw_curve(curve: list[Evaluation], path: Path) -> None:
-    figure, axes, lines = _empty_curve()
-    steps = [point.step for point in curve]
-    for line, losses in zip(lines, zip(*((one.train_loss, one.dev_loss) for one in curve), strict=True), strict=True):
-        line.set_data(steps, losses)
-    axes.relim()
-    axes.autoscale_view()
-    figure.savefig(path, dpi=80, pil_kwargs={"compress_level": 1})
-
-
-@functools.cache
-def _empty_curve() -> tuple[Figure, Axes, list[Line2D]]:
-    """A figure for all curves that a process draws: a new one each time takes half as long again."""
-    figure = Figure(figsize=(5, 3.4))
-    axes = figure.add_axes((0.13, 0.14, 0.84, 0.83))  # a layout engine would take as long as the drawing
-    lines = [axes.plot([], [], marker=".", label=label)[0] for label in ("train (minibatches)", "dev")]
-    axes.set(xlabel="step", ylabel="loss, nats per character")
-    axes.locator_params(nbins=5)  # most of the time goes into the labels of ticks
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper right")  # where a falling curve is not; the best place takes time to find
-    return figure, axes, lines

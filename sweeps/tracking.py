@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -51,6 +50,7 @@ class TrackedRun:
     client: MlflowClient
     run_id: str
     _waiting: list[Metric] = field(default_factory=list)
+    _waiting_tags: dict[str, str] = field(default_factory=dict)
     _flushed: float = field(default_factory=time.monotonic)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -60,18 +60,24 @@ class TrackedRun:
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Keep tags, and send them with the next metrics."""
+        self._waiting_tags |= tags
+
     def log_artifacts(self, folder: Path) -> None:
         """Store the files of a folder with the run."""
         self.client.log_artifacts(self.run_id, str(folder))
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Send what is left and close the run as FINISHED, FAILED or KILLED."""
-        self.flush(tags or {})
+        self.log_tags(tags or {})
+        self.flush()
         self.client.set_terminated(self.run_id, status)
 
-    def flush(self, tags: Mapping[str, str] = MappingProxyType({})) -> None:
+    def flush(self) -> None:
         """Send what is kept."""
         batch, self._waiting = self._waiting, []
+        tags, self._waiting_tags = self._waiting_tags, {}
         for start in range(0, max(len(batch), 1), _SEARCH_PAGE):  # a call takes at most a thousand metrics
             run_tags = [RunTag(key, value) for key, value in tags.items()] if start == 0 else []
             self.client.log_batch(self.run_id, metrics=batch[start : start + _SEARCH_PAGE], tags=run_tags)

@@ -1,0 +1,143 @@
+"""What the lectures teach to see in a run by eye, said in words with the figures behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from makemore.evaluate import mean_loss
+from makemore.model import MLP
+from makemore.train import Corpus, Evaluation
+
+_EXAMINED = 2000  # contexts of dev whose hidden layer is looked at
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What a trained model shows beside its curve; losses in nats per character, of the kept weights."""
+
+    train_loss: float  # on as many examples of train as dev has
+    dev_loss: float
+    saturated: float  # share of the hidden layer's values beyond 0.99, where no gradient passes
+
+    @property
+    def gap(self) -> float:
+        """By how much dev is worse than train."""
+        return self.dev_loss - self.train_loss
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to see, in a word and in a sentence that says what to try."""
+
+    name: str
+    text: str
+
+
+@torch.no_grad()
+def examine(model: nn.Module, corpus: Corpus, dev_loss: float) -> Signs:
+    """Look at a trained model; takes about as long as two evaluations of dev."""
+    saturated = 0.0
+    if isinstance(model, MLP):
+        x = corpus.dev_contexts.x
+        x = x[:: max(1, len(x) // _EXAMINED)].long().to(model.W1.device)
+        hidden = torch.tanh(model.C[x].flatten(1) @ model.W1 + model.b1)
+        saturated = float((hidden.abs() > 0.99).sum()) / max(1, hidden.numel())
+    return Signs(mean_loss(model, corpus.train_sample), dev_loss, saturated)
+
+
+def diagnose(curve: Sequence[Evaluation], signs: Signs) -> list[Finding]:
+    """What stands out in a finished run; empty if nothing does.
+
+    The limits are of relative size, so that they hold for any list of words. Fitted by eye to some dozens of runs on
+    two lists (docs/log.md).
+    """
+    findings = [_scattered(curve), _saturated(signs)]
+    findings += [_overfitting(curve, signs) or _noisy(curve) or _unfinished(curve, signs) or _underfitting(signs)]
+    return [finding for finding in findings if finding]
+
+
+def _scattered(curve: Sequence[Evaluation]) -> Finding | None:
+    last = curve[-1]
+    if last.train_sd < 0.2 * last.train_loss:
+        return None
+    return Finding(
+        "batch too small",
+        f"a minibatch's loss scatters by {last.train_sd:.2f} around {last.train_loss:.2f}, so each step is mostly "
+        "noise: a larger train.batch_size",
+    )
+
+
+def _saturated(signs: Signs) -> Finding | None:
+    if signs.saturated < 0.5:
+        return None
+    return Finding(
+        "saturated",
+        f"{signs.saturated:.0%} of the tanh layer's values are beyond 0.99, where no gradient passes: a smaller "
+        "schedule.lr or more optimizer.weight_decay",
+    )
+
+
+def _overfitting(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
+    best, last = min(curve, key=lambda point: point.dev_loss), curve[-1]
+    rise = last.dev_loss - best.dev_loss
+    figures = f"dev {signs.dev_loss:.3f} against train {signs.train_loss:.3f}"
+    cure = "more optimizer.weight_decay or model.dropout, or fewer model.hidden_neurons"
+    if rise > 0.01 * signs.dev_loss and best.train_loss - last.train_loss > rise / 2:
+        return Finding(
+            "overfitting",
+            f"the dev loss rose by {rise:.3f} after step {best.step}, while train's went on falling ({figures} where "
+            f"it was best): fewer train.steps, {cure}",
+        )
+    if signs.gap > 0.08 * signs.dev_loss:
+        return Finding("overfitting", f"{figures}, a gap of {signs.gap:.3f}: {cure}")
+    return None
+
+
+def _noisy(curve: Sequence[Evaluation]) -> Finding | None:
+    rises = [after.dev_loss - before.dev_loss for before, after in pairwise(curve)]
+    rises = [rise for rise in rises if rise > 0]
+    if sum(rises) < 0.01 * curve[-1].dev_loss:
+        return None
+    return Finding(
+        "learning rate too high",
+        f"the dev loss went up {len(rises)} times on its way, by {sum(rises):.3f} in all: a smaller schedule.lr, or "
+        "a schedule that decays",
+    )
+
+
+def _unfinished(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
+    half, last = curve[(len(curve) - 1) // 2], curve[-1]
+    fall = half.dev_loss - last.dev_loss
+    if signs.gap > 0.03 * signs.dev_loss or fall < 0.01 * last.dev_loss:
+        return None
+    if last.lr < 0.9 * half.lr and _per_rate(curve, 0.7, 1.0) > 1.3 * _per_rate(curve, 0.4, 0.7) > 0:
+        return Finding(
+            "learning rate too high",
+            f"the dev loss fell by {fall:.3f} in the second half, faster the smaller the rate became: a smaller "
+            "schedule.lr",
+        )
+    return Finding(
+        "learning rate too low",
+        f"the dev loss was still falling, by {fall:.3f} in the second half, and train ({signs.train_loss:.3f}) is "
+        f"close to dev ({signs.dev_loss:.3f}): a larger schedule.lr, or more train.steps",
+    )
+
+
+def _per_rate(curve: Sequence[Evaluation], start: float, stop: float) -> float:
+    """Fall of the dev loss between two parts of the run for each unit of learning rate that was spent on it."""
+    points = list(curve[round(start * len(curve)) - 1 : round(stop * len(curve))]) if len(curve) >= 10 else []
+    spent = sum((before.lr + after.lr) / 2 * (after.step - before.step) for before, after in pairwise(points))
+    return (points[0].dev_loss - points[-1].dev_loss) / spent if spent else 0.0
+
+
+def _underfitting(signs: Signs) -> Finding | None:
+    if signs.gap > 0.015 * signs.dev_loss:
+        return None
+    return Finding(
+        "underfitting",
+        f"train ({signs.train_loss:.3f}) and dev ({signs.dev_loss:.3f}) are as good as equal: more "
+        "model.hidden_neurons, a larger model.embedding_size, or a longer model.block_size",
+    )
