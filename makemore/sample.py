@@ -3,10 +3,14 @@
 from itertools import takewhile
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from makemore.contexts import rank_rows
 from makemore.data import Alphabet
 from makemore.limits import check
+
+_ROWS = 100_000  # words that are drawn for at a time: it bounds the memory
+_CONTEXTS = 2_000  # that the model has at a time: its hidden layer stays in cache
 
 
 @torch.no_grad()
@@ -32,23 +36,39 @@ def sample_words(
     """
     check("n", n, low=1, high=10_000_000)
     check("temperature", temperature, low=1e-6, high=1e6)
-    device = next(model.parameters()).device
     rows = torch.arange(n)
     first = block_size + len(prefix)
     tokens = torch.zeros(n, first + max_length, dtype=torch.int64)  # a boundary ends what is not set
-    for place, character in enumerate(prefix, start=block_size):
+    for at, character in enumerate(prefix, start=block_size):
         if character not in alphabet.characters:
             raise ValueError(f"the character {character!r} is not in the alphabet {alphabet.characters!r}")
-        tokens[:, place] = alphabet.stoi[character]
+        tokens[:, at] = alphabet.stoi[character]
     for position in range(first, first + max_length):
-        x = tokens[rows, position - block_size : position]
-        logits = model(x.to(device)).cpu().double()
-        if position == block_size:
-            logits[:, 0] = -torch.inf  # a word of no characters is no word
-        token = torch.multinomial(torch.softmax(logits / temperature, dim=1), 1, generator=generator).squeeze(1)
-        tokens[rows, position] = token
-        rows = rows[token != 0]
+        x = tokens[:, position - block_size : position]
+        unfinished = []
+        for some in torch.split(rows, _ROWS):
+            logits, place = _distinct_logits(model, x[some], alphabet.vocab_size)
+            if position == block_size:
+                logits[:, 0] = -torch.inf  # a word of no characters is no word
+            probabilities = torch.softmax(logits / temperature, dim=1)[place]
+            token = torch.multinomial(probabilities, 1, generator=generator).squeeze(1)
+            tokens[some, position] = token
+            unfinished.append(some[token != 0])
+        rows = torch.cat(unfinished)
         if len(rows) == 0:
             break
     itos = alphabet.itos
     return ["".join(itos[token] for token in takewhile(bool, row)) for row in tokens[:, block_size:].tolist()]
+
+
+def _distinct_logits(model: nn.Module, x: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Logits of the distinct contexts among x (n, block_size), (m, vocab_size) float64, and where each of x is there.
+
+    Many words have the same beginning, and the model is most of the work.
+    """
+    count, place = rank_rows(x.unbind(1), len(x), vocab_size)
+    example_of = torch.empty(count, dtype=torch.int64)
+    example_of[place] = torch.arange(len(x))
+    device = next(model.parameters()).device
+    blocks = [model(block.to(device)).cpu().double() for block in torch.split(x[example_of], _CONTEXTS)]
+    return torch.cat(blocks), place

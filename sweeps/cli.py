@@ -19,6 +19,7 @@ makemore: hyperparameter sweeps for small character-level language models
   makemore looks [overrides]        the looks that were taken, verified
   makemore lr-find [overrides]      the learning-rate range test, with its picture
   makemore ui [overrides]           the MLflow UI on the configured records
+  makemore dashboard [overrides]    optuna-dashboard on the configured studies
 
 Overrides are Hydra's: makemore train model.block_size=5 schedule=one_cycle schedule.lr=0.01
 What a command takes, with its defaults: makemore COMMAND --help, or --cfg job
@@ -33,6 +34,7 @@ _TASKS = {  # what takes the composed config, and returns what is printed
     "looks": "sweeps.look_report.list_looks",
     "lr-find": "sweeps.lr_find.lr_find",
     "ui": "sweeps.ui.serve_ui",
+    "dashboard": "sweeps.ui.serve_dashboard",
 }
 COMMANDS = ("train", "sweep", *list(_TASKS)[1:])
 DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130

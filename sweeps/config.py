@@ -208,9 +208,14 @@ def _named(group: str, where: str = "") -> Iterator[None]:
         raise RequestError(f"{prefix}{error}{where}") from None
 
 
+def is_study_name(name: str) -> bool:
+    """Whether `name` can be a folder, an override and part of a query without quotes."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is not None
+
+
 def check_study_name(name: str) -> None:
-    """Raise RequestError unless `name` can be a folder, an override and part of a query without quotes."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name):
+    """Raise RequestError unless `is_study_name`."""
+    if not is_study_name(name):
         raise RequestError(f"study.name is {name!r}; it must be 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-'")
 
 

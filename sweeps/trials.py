@@ -32,6 +32,7 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEAT_SECONDS = 5
 _GRACE_SECONDS = 15  # without a beat, by the database's clock, until a trial is given up as dead
 _ATTEMPTS = 3  # at a setting whose worker dies while the process that started it lives: it may be what kills them
+_UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError)  # what Optuna says of a bad database
 _KILLED = "killed"  # attribute of a trial whose worker died so
 
 
@@ -92,7 +93,7 @@ class Trials:
         """
         self.url, self.name = url, name
         with locked(url, "schema"):  # two processes that make one database at once break it
-            self.storage = _open_storage(url)
+            self.storage = open_storage(url)
             if create:
                 optuna.create_study(study_name=name, storage=self.storage, direction="minimize", load_if_exists=True)
             self.looks = Looks(url, self.storage.engine)
@@ -236,10 +237,23 @@ def _to_retry(trial: FrozenTrial) -> bool:
     return _KILLED not in trial.user_attrs or trial.user_attrs.get("attempt", 1) < _ATTEMPTS
 
 
-def _open_storage(url: str) -> RDBStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(url, heartbeat_interval=_BEAT_SECONDS, grace_period=_GRACE_SECONDS)
+def _unusable(url: str, error: Exception) -> RequestError:
+    reason = str(error).splitlines()[0]
+    return RequestError(f"study.storage is {hide_password(url)}; it cannot be used ({reason})")
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Optuna's storage at a resolved URL.
+
+    Raises:
+        RequestError: the database cannot be used.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return RDBStorage(url, heartbeat_interval=_BEAT_SECONDS, grace_period=_GRACE_SECONDS)
+    except _UNUSABLE as error:
+        raise _unusable(url, error) from None
 
 
 def open_trials(name: str, url: str, create: bool = True) -> Trials:
@@ -252,6 +266,5 @@ def open_trials(name: str, url: str, create: bool = True) -> Trials:
         return Trials(url, name, create=create)
     except KeyError:
         raise RequestError(f"study.name is {name}; {hide_password(url)} has no such study: see makemore ui") from None
-    except (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RequestError(f"study.storage is {hide_password(url)}; it cannot be used ({reason})") from None
+    except _UNUSABLE as error:
+        raise _unusable(url, error) from None
