@@ -73,7 +73,7 @@ def settings(runs: pd.DataFrame) -> pd.DataFrame:
     diverged = (runs["kind"] == "confirm") & (runs["state"] == TrialState.PRUNED.name)
     losses = runs["best_dev_loss"].mask(diverged, math.inf)
     counted = runs.assign(best_dev_loss=losses)[diverged | (runs["state"] == TrialState.COMPLETE.name)]
-    board = leaderboard(counted.dropna(subset="group_hash").drop_duplicates("config_hash"))
+    board = leaderboard(counted.dropna(subset="group_hash")).drop_duplicates("config_hash")
     groups = board.groupby("group_hash", sort=False)
     of_setting: dict[str, Any] = {
         "study": groups["study"].agg(_join) if "study" in board else None,

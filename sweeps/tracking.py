@@ -202,11 +202,11 @@ class TrackingStore:
     def histories(self, run_ids: Sequence[str], metric: str) -> pd.DataFrame:
         """The curve of a metric for each of some runs: run_id, step, value; a query each."""
         rows = [
-            {"run_id": run_id, "step": point.step, "value": _finite_or_infinite(point.value)}
+            {"run_id": run_id, "step": point.step, "value": _as_logged(point.value)}
             for run_id in run_ids
             for point in sorted(self.client.get_metric_history(run_id, metric), key=lambda point: point.step)
         ]
-        return pd.DataFrame(rows, columns=["run_id", "step", "value"])
+        return pd.DataFrame(rows, columns=["run_id", "step", "value"]).astype({"step": int, "value": float})
 
     def log_look(
         self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: Figure
@@ -322,7 +322,7 @@ def _frame(runs: Sequence[Any]) -> pd.DataFrame:
                 "kind": tags.get("kind"),
                 "trial": int(tags["trial_number"]) if "trial_number" in tags else None,
                 "state": tags.get("trial_state", state),
-                **{key: _finite_or_infinite(value) for key, value in run.data.metrics.items()},
+                **{key: _as_logged(value) for key, value in run.data.metrics.items()},
                 **run.data.params,
                 "run_id": run.info.run_id,
                 **{key: tags.get(key) for key in ("config_hash", "group_hash", "weights_digest", "reason")},
@@ -334,9 +334,9 @@ def _frame(runs: Sequence[Any]) -> pd.DataFrame:
     return found.reindex(columns=list(dict.fromkeys([*found.columns, *needed])))
 
 
-def _finite_or_infinite(value: float) -> float:
+def _as_logged(value: float) -> float:
     """MLflow keeps an infinite metric as the largest number that there is."""
-    return value if abs(value) < sys.float_info.max else math.copysign(math.inf, value)
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
 
 
 def _dev_digest(run: Any) -> str | None:
