@@ -85,7 +85,7 @@ class TrackedRun:
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def no_collections() -> Iterator[None]:
     """No garbage collection meanwhile: a large study is a million objects, all in use, and looking through them again
     and again takes longer than reading them.
     """
@@ -159,7 +159,7 @@ class TrackingStore:
         run_id = self.find_study_run(study)
         return self.run_tags(run_id) if run_id else {}
 
-    @_no_collections()
+    @no_collections()
     def study_runs(self, study: str, kind: str = "trial") -> pd.DataFrame:
         """The trials of a study, one a row; columns as `_frame` makes them.
 
