@@ -1,176 +1,303 @@
-"""Runs of a study as a table, and who won by how much."""
+"""Runs and studies side by side: as a table, or as a page with pictures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
 from makemore.limits import LimitError, check
-from sweeps.config import read_node
-from sweeps.confirm import ConfirmConfig, confirmations
+from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
-from sweeps.records import hide_password
-from sweeps.tracking import TrackingStore, open_tracking
+from sweeps.leaderboard import (
+    find_confirmations,
+    find_study,
+    find_winner,
+    formatted,
+    is_param,
+    leaderboard,
+    settings,
+    to_text,
+)
+from sweeps.paired import differences
+from sweeps.tracking import TrackingStore, no_collections, open_tracking
 
-FORMATS = ("table", "csv", "json", "markdown")
-_FIGURES = ["best_dev_loss", "parameters", "train_seconds", "steps_per_second"]
-_IDENTITY = ["run_id", "config_hash", "weights_digest", "reason"]
-_CURVE = ["train_loss", "dev_loss", "lr", "best_step", "evaluation_seconds", "trial_number"]
-_TOP = 5
+FORMATS = ("table", "csv", "json", "markdown", "html")
+ROWS = ("run", "setting")
+_PAGE = "compare.html"
+_CURVES = 30  # lines that can be told apart
 
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """How the table is printed."""
+    """What is compared, and how it is shown."""
 
-    format: str
+    studies: list[Any]
+    runs: list[Any]
+    by: str
+    baseline: str | int | float | None
     top: int | None
+    format: str
+    output: str | None
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
             raise LimitError("format", self.format, f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        if self.by not in ROWS:
+            raise LimitError("by", self.by, " or ".join(ROWS))
+        if self.by == "setting" and self.baseline is not None:
+            raise LimitError(
+                "baseline", self.baseline, "null with by=setting: one run's words are paired with another's"
+            )
         if self.top is not None:
             check("top", self.top, low=1)
+        if self.output is not None:
+            path = Path(self.output)
+            if not path.absolute().parent.is_dir() or path.is_dir():
+                raise LimitError("output", self.output, "null, or a file in a folder that exists")
 
 
+@dataclass(frozen=True)
+class Study:
+    """A study's trials, and what fresh seeds said of the best of them."""
+
+    name: str
+    trials: pd.DataFrame
+    confirmed: pd.DataFrame
+
+    @property
+    def winner(self) -> "pd.Series[Any] | None":
+        """The row of its winner."""
+        return find_winner(self.trials, self.confirmed)
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """What it comes to."""
+        winner, best = self.winner, self.confirmed.head(1)
+        complete = self.trials.loc[self.trials["state"] == "COMPLETE", "best_dev_loss"]
+        return {
+            "study": self.name,
+            "trials": len(self.trials),
+            "complete": len(complete),
+            "best_dev_loss": complete.min(),
+            "winner": None if winner is None else winner["trial"],
+            "confirmed_mean": best["mean"].squeeze() if len(best) else None,
+            "confirmed_sd": best["sd"].squeeze() if len(best) else None,
+        }
+
+
+@no_collections()
 def compare(cfg: DictConfig) -> str:
-    """What `makemore compare` prints.
+    """What `makemore compare` prints; with `output`, what is said of the file that has it.
 
     Raises:
-        RequestError: an unknown format, or no such study.
+        RequestError: a value that is not possible, no such study or run, or a baseline on other words.
     """
     config: CompareConfig = read_node(CompareConfig, cfg, "")
     store = open_tracking(cfg, create=False)
-    study, runs = find_study(store, cfg.study.name)
-    table = _with_confirmations(leaderboard(runs), find_confirmations(store, study, runs)).head(config.top or len(runs))
-    if config.format == "csv":
-        return str(table.to_csv(index=False)).rstrip("\n")
-    if config.format == "json":
-        return str(table.to_json(orient="records", indent=2, double_precision=15))
-    table = table.drop(columns=["config_hash", "weights_digest"])
-    reached = runs.set_index("trial")["dev_loss"] if "dev_loss" in runs else pd.Series(dtype=float)
-    table["best_dev_loss"] = table["best_dev_loss"].fillna(table["trial"].map(reached))  # of a pruned trial: its last
-    if table["reason"].isna().all():
-        table = table.drop(columns="reason")
-    if config.format == "markdown":
-        return str(table.to_markdown(index=False))
-    return f"study {study}\n{_to_text(table)}"
+    studies = _read_studies(store, config, cfg.study.name)
+    runs = _read_runs(store, config, studies)
+    table = settings(runs) if config.by == "setting" else _with_confirmations(leaderboard(runs), studies)
+    table = table.head(config.top or len(table))
+    if config.baseline is not None:
+        table = _with_differences(store, table, _find_baseline(store, config.baseline, studies))
+    shown = _Shown(config, studies, runs, table)
+    if config.format == "html":
+        return _write(config.output or _PAGE, _page(store, shown), shown)
+    text = _RENDERERS[config.format](shown)
+    return text if config.output is None else _write(config.output, f"{text}\n", shown)
 
 
-def _with_confirmations(table: pd.DataFrame, confirmed: pd.DataFrame) -> pd.DataFrame:
-    """The leaderboard with the means over fresh seeds of the trials that have them."""
-    if confirmed.empty:
-        return table
-    means = confirmed.set_index("trial")
-    place = list(table.columns).index("best_dev_loss") + 1
-    for name in ("sd", "mean"):
-        table.insert(place, f"confirmed_{name}", table["trial"].map(means[name]))
-    return table
+def _read_studies(store: TrackingStore, config: CompareConfig, name: str | int | None) -> list[Study]:
+    given = [("study.name is", str(name))] if name is not None else []
+    given += [("studies has", str(one)) for one in config.studies]
+    if not given and not config.runs:
+        return [_read_study(store, *find_study(store, None))]
+    words = {study: word for word, study in reversed(given)}  # a study that is named twice stands there once
+    return [_read_study(store, *find_study(store, study, words[study])) for study in dict.fromkeys(x for _, x in given)]
 
 
-def find_study(store: TrackingStore, name: str | int | None) -> tuple[str, pd.DataFrame]:
-    """A study's name and its trials; without a name, the newest study's.
+def _read_study(store: TrackingStore, name: str, trials: pd.DataFrame) -> Study:
+    return Study(name, trials, find_confirmations(store, name, trials))
+
+
+def _read_runs(store: TrackingStore, config: CompareConfig, studies: list[Study]) -> pd.DataFrame:
+    """All that is compared, each run once."""
+    frames = [study.trials for study in studies]
+    if config.by == "setting":
+        frames += [store.study_runs(study.name, "confirm") for study in studies]
+    frames.append(store.find_runs([_read_id("runs has", one) for one in config.runs], "runs has"))
+    runs = pd.concat([frame for frame in frames if len(frame)], ignore_index=True).drop_duplicates("run_id")
+    return runs.assign(trial=runs["trial"].astype("Int64"))
+
+
+def _read_id(given: str, value: Any) -> str:
+    if isinstance(value, float):
+        raise RequestError(f"{given} {value}; an id that reads as a number is given in quotes, as in '\"12e5\"'")
+    return str(value)
+
+
+def _find_baseline(store: TrackingStore, value: str | int | float, studies: list[Study]) -> "pd.Series[Any]":
+    """The row of a run, or of a study's winner.
 
     Raises:
-        RequestError: no such study, or one without trials.
+        RequestError: neither, or a study without a winner.
     """
-    study = store.newest_study() if name is None else str(name)
+    name = _read_id("baseline is", value)
+    check_study_name(name, "baseline is")
+    study = next((study for study in studies if study.name == name), None)
+    if study is None and store.find_study_run(name) is not None:
+        study = _read_study(store, *find_study(store, name, "baseline is"))
     if study is None:
-        raise RequestError(f"there is no study in {hide_password(store.uri)} yet; start one with makemore sweep")
-    runs = store.study_runs(study)
-    if runs.empty:
-        raise RequestError(
-            f"study.name is {study}; {hide_password(store.uri)} has no trials of it: see makemore ui, or makemore sweep"
-        )
-    return study, runs
+        return store.find_runs([name], "baseline is").iloc[0]
+    if study.winner is None:
+        raise RequestError(f"baseline is {name}; no trial of that study is complete, so it has no winner")
+    return study.winner
 
 
-def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
-    """Trials with the lowest dev loss first: figures, then the params that differ among them, then identities.
-
-    Trials that did not finish come last: their best figure is that of another amount of training.
-    """
-    runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *_FIGURES, *_IDENTITY])))
-    params = [key for key in runs.columns if key not in {"trial", "state", *_FIGURES, *_IDENTITY, *_CURVE}]
-    differing = [key for key in params if runs[key].nunique(dropna=False) > 1]
-    ordered = runs.assign(unfinished=runs["state"] != "COMPLETE").sort_values(["unfinished", "best_dev_loss", "trial"])
-    table = ordered[["trial", "state", *_FIGURES, *differing, *_IDENTITY]].reset_index(drop=True)
-    for key in differing:  # MLflow keeps params as text
-        numbers = pd.to_numeric(table[key], errors="coerce")
-        if numbers.notna().equals(table[key].notna()):
-            table[key] = numbers
-    return table
+def _with_confirmations(table: pd.DataFrame, studies: list[Study]) -> pd.DataFrame:
+    """The table with the means over fresh seeds of the trials that have them."""
+    confirmed = [study.confirmed.merge(study.trials[["trial", "run_id"]]) for study in studies if len(study.confirmed)]
+    if not confirmed:
+        return table
+    means = pd.concat(confirmed).set_index("run_id")
+    columns = {f"confirmed_{name}": table["run_id"].map(means[name]) for name in ("mean", "sd")}
+    return _insert(table, pd.DataFrame(columns))
 
 
-def find_winner(trials: pd.DataFrame, confirmed: pd.DataFrame) -> "pd.Series[Any] | None":
-    """The trial of the lowest mean dev loss over fresh seeds or, where none is confirmed, of the lowest dev loss.
-
-    Of equal ones, the first. None if no trial is complete.
-    """
-    ranking = leaderboard(trials[trials["state"] == "COMPLETE"])
-    if not confirmed.empty:
-        ranking = ranking[ranking["trial"] == confirmed["trial"].iloc[0]]
-    return None if ranking.empty else ranking.iloc[0]
+def _with_differences(store: TrackingStore, table: pd.DataFrame, baseline: "pd.Series[Any]") -> pd.DataFrame:
+    found = differences(store, table, baseline)
+    return _insert(table, found.reindex(table["run_id"]).set_axis(table.index))
 
 
-def find_confirmations(store: TrackingStore, study: str, trials: pd.DataFrame) -> pd.DataFrame:
-    """What the fresh seeds said about a study's best trials; see `confirmations`."""
-    tags = store.study_tags(study)
-    config = ConfirmConfig(int(tags.get("confirm_top", 0)), int(tags.get("confirm_seeds", 1)))
-    return confirmations(trials, store.study_runs(study, "confirm"), config)
+def _insert(table: pd.DataFrame, columns: pd.DataFrame) -> pd.DataFrame:
+    """More columns, behind the dev loss."""
+    place = list(table.columns).index("best_dev_loss") + 1
+    return pd.concat([table.iloc[:, :place], columns, table.iloc[:, place:]], axis=1)
 
 
-def summary(store: TrackingStore, study: str, searched: list[str]) -> str:
-    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what to type next."""
-    runs = store.study_runs(study)
-    confirmed = find_confirmations(store, study, runs)
-    winner = find_winner(runs, confirmed)
-    assert winner is not None  # whoever calls has seen a complete trial
-    counts = ", ".join(f"{count} {str(state).lower()}" for state, count in runs["state"].value_counts().items())
-    complete = leaderboard(runs[runs["state"] == "COMPLETE"])
-    columns = ["trial", *_FIGURES[:3], *(key for key in searched if key in complete)]
-    lines = [
-        f"\nstudy {study}: {counts}; the best {min(_TOP, len(complete))} by dev loss (nats per character):\n",
-        _to_text(complete[columns].head(_TOP)),
-        "",
-    ]
-    if confirmed.empty:
-        lead = complete["best_dev_loss"].diff().iloc[1:2]
-        lines += [f"winner: trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}"]
-        lines[-1] += "".join(f", {value:.4f} below the next" for value in lead) + " (not confirmed with fresh seeds)"
-    else:
-        best = confirmed.iloc[0]
-        lines += [
-            "trained again with fresh seeds; too_good: by how much the search's figure flatters:\n",
-            str(confirmed.to_string(index=False, float_format="{:.4f}".format, na_rep="-")),
-            "",
-            f"winner: trial {winner.trial}, mean dev loss {best['mean']:.4f} (the search said {best.dev_loss:.4f})",
-        ]
-    return "\n".join(
-        [
-            *lines,
-            f"        run {winner.run_id}, config {winner.config_hash}, weights {str(winner.weights_digest)[:12]}",
-            "",
-            "next:   " + f"makemore compare study.name={study}",
-            f"        makemore sample study.name={study} n=20",
-            "        makemore ui",
-        ]
+@dataclass(frozen=True)
+class _Shown:
+    """What is shown: `table` is the first rows of what `runs` come to."""
+
+    config: CompareConfig
+    studies: list[Study]
+    runs: pd.DataFrame
+    table: pd.DataFrame
+
+    @property
+    def for_people(self) -> pd.DataFrame:
+        """The table without hashes; with the last loss of a pruned trial, which csv and json leave out."""
+        table = self.table.drop(columns=["config_hash", "weights_digest", "dev_words", "group_hash"], errors="ignore")
+        if "best_dev_loss" in table and "dev_loss" in self.runs:
+            last = self.runs.set_index("run_id")["dev_loss"]
+            table = table.assign(best_dev_loss=table["best_dev_loss"].fillna(table["run_id"].map(last)))
+        return table.drop(columns=[key for key in ("reason",) if key in table and table[key].isna().all()])
+
+    @property
+    def lines(self) -> pd.DataFrame:
+        """A line a study."""
+        lines = pd.DataFrame([study.line for study in self.studies])
+        return lines.assign(winner=lines["winner"].astype("Int64"))
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether there is more than one study to tell apart."""
+        return bool(self.studies) and len(self.studies) + bool(self.config.runs) > 1
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must know."""
+        splits = self.table["dev_words"].nunique()
+        return [f"The dev words are of {splits} different splits: these losses do not compare."] if splits > 1 else []
+
+    @property
+    def title(self) -> str:
+        """What it is a comparison of."""
+        names = ", ".join(study.name for study in self.studies)
+        of_studies = [f"{'study' if len(self.studies) == 1 else 'studies'} {names}"] if names else []
+        count = len(self.config.runs)
+        return " and ".join(of_studies + ([f"{count} {'run' if count == 1 else 'runs'}"] if count else []))
+
+
+def _to_table(shown: _Shown) -> str:
+    head = f"{to_text(shown.lines)}\n\n" if shown.has_lines else f"{shown.title}\n" if shown.studies else ""
+    return head + "\n".join([to_text(shown.for_people), *shown.remarks])
+
+
+def _to_markdown(shown: _Shown) -> str:
+    tables = [shown.lines] * shown.has_lines + [shown.for_people]
+    return "\n\n".join([*map(_markdown, tables), *shown.remarks])
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    plain = table.astype(object).where(table.notna(), None)
+    plain = plain.map(lambda cell: " ".join(cell.replace("|", "\\|").split()) if isinstance(cell, str) else cell)
+    return str(plain.to_markdown(index=False, missingval="-"))
+
+
+_RENDERERS: dict[str, Callable[[_Shown], str]] = {
+    "table": _to_table,
+    "markdown": _to_markdown,
+    "csv": lambda shown: str(shown.table.to_csv(index=False)).rstrip("\n"),
+    "json": lambda shown: str(shown.table.to_json(orient="records", indent=2, double_precision=15)),
+}
+
+
+def _page(store: TrackingStore, shown: _Shown) -> str:
+    from sweeps import pictures
+
+    table = shown.table
+    by_run = shown.config.by == "run"
+    loss = "best_dev_loss" if by_run else "mean_dev_loss"
+    unit = "runs" if by_run else "settings"
+    finished = table[np.isfinite(table[loss])]
+    params = [str(key) for key in table if is_param(key) and finished[key].nunique(dropna=False) > 1]
+    named = table.assign(name=[_name(row) for _, row in table.iterrows()])
+    if "study" in named:
+        named = named.assign(group=named["study"].fillna("no study"))
+    curved = named.head(_CURVES)
+    curves = pictures.learning_curves(
+        store.histories(list(curved["run_id"]), "dev_loss"), dict(zip(curved["run_id"], curved["name"], strict=True))
     )
+    limited = f"The first {len(curved)} of {len(table)} {unit}. " if len(curved) < len(table) else ""
+    of_setting = "" if by_run else "Of each setting the run with the lowest dev loss. "
+    done = "Of those that finished. "
+    parts: list[tuple[str, str, Any]] = []
+    if shown.has_lines:
+        parts.append(("Studies", "", formatted(shown.lines)))
+    parts += [
+        ("Learning curves", f"{limited}{of_setting}A click on a name hides its curve, two show it alone.", curves),
+        (
+            "Dev loss and the time it took",
+            f"{done}On the dotted line is what nothing else beats in both.",
+            pictures.loss_against_cost(named, loss, "train_seconds", "training, seconds", params),
+        ),
+    ]
+    if params:
+        picture = pictures.parallel_coordinates(table, params, loss)
+        more = f" The first {pictures.DIMENSIONS} of {len(params)}." if len(params) > pictures.DIMENSIONS else ""
+        hint = f"{done}Draw along an axis to choose lines; pull an axis by its name to move it.{more}"
+        parts.append(("What differs", hint, picture))
+    rest = f"The first {len(table)}, lowest dev loss first." if shown.config.top else "Lowest dev loss first."
+    parts.append((unit.capitalize(), " ".join([rest, *shown.remarks]), formatted(shown.for_people)))
+    return pictures.page(f"makemore: {shown.title}", parts)
 
 
-def _to_text(table: pd.DataFrame) -> str:
-    formats = {
-        "best_dev_loss": "{:.4f}",
-        "confirmed_mean": "{:.4f}",
-        "confirmed_sd": "{:.4f}",
-        "parameters": "{:.0f}",
-        "train_seconds": "{:.2f}",
-        "steps_per_second": "{:.0f}",
-    }
-    shown = table.rename(columns={"best_dev_loss": "dev_loss", "train_seconds": "seconds"})
-    renamed = dict(zip(table.columns, shown.columns, strict=True))
-    for key, pattern in formats.items():
-        if key in table:
-            shown[renamed[key]] = [pattern.format(value) if pd.notna(value) else "-" for value in table[key]]
-    return str(shown.to_string(index=False, float_format=lambda value: f"{value:.3g}", na_rep="-"))
+def _name(row: "pd.Series[Any]") -> str:
+    """Of a run, or a setting, in pictures."""
+    number = row["trials"] if "trials" in row else row["trial"]
+    if pd.isna(number) or number == "" or row.get("kind", "trial") != "trial":
+        return f"{row.get('kind', 'run')} {row['run_id'][:8]}"
+    return f"{row['study']} #{number}" if "study" in row else f"#{number}"
+
+
+def _write(output: str, text: str, shown: _Shown) -> str:
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"output is {output}; it cannot be written ({error.strerror})") from None
+    return f"{output}: {shown.title}, {len(shown.table)} rows"

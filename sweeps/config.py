@@ -26,8 +26,8 @@ from sweeps.errors import RequestError
 
 MODELS = {"mlp": MLPConfig}
 DEVICES = ("cpu", "cuda")
-_RUN_KEYS = ("data", "model", "optimizer", "schedule", "train", "seed", "device")
-_ROOT_KEYS = (*_RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "hydra")
+RUN_KEYS = ("data", "model", "optimizer", "schedule", "train", "seed", "device")
+_ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "hydra")
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,10 @@ def read_node(kind: type, cfg: DictConfig, group: str) -> Any:
     if group:
         return _build(kind, group, _container(cfg, group))
     keys = [key for key in get_type_hints(kind) if key in cfg]
-    groups = {key: _container(cfg, key) for key in keys if OmegaConf.is_dict(cfg[key])}
-    return _build(kind, "", {key: groups[key] if key in groups else OmegaConf.select(cfg, key) for key in keys})
+    values = {key: OmegaConf.select(cfg, key) for key in keys}
+    values |= {key: _container(cfg, key) for key in keys if OmegaConf.is_dict(values[key])}
+    values |= {key: OmegaConf.to_container(value) for key, value in values.items() if OmegaConf.is_list(value)}
+    return _build(kind, "", values)
 
 
 def _read_named(table: dict[str, Any], cfg: DictConfig, group: str) -> Any:
@@ -213,10 +215,10 @@ def is_study_name(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is not None
 
 
-def check_study_name(name: str) -> None:
+def check_study_name(name: str, given: str = "study.name is") -> None:
     """Raise RequestError unless `is_study_name`."""
     if not is_study_name(name):
-        raise RequestError(f"study.name is {name!r}; it must be 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-'")
+        raise RequestError(f"{given} {name!r}; it must be 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-'")
 
 
 def one_line(error: BaseException) -> str:

@@ -30,10 +30,10 @@ from makemore.evaluate import mean_loss, sum_by_word, word_losses
 from makemore.held_out import read_test_words, share_of
 from makemore.ngram import count_ngrams
 from makemore.train import one_thread
-from sweeps.compare import find_confirmations, find_winner
 from sweeps.config import DataConfig, check_study_name, one_line, read_node
 from sweeps.confirm import ConfirmConfig, confirm_study_name, confirmations
 from sweeps.errors import RequestError, TestSplitAlreadyUsed
+from sweeps.leaderboard import find_confirmations, find_winner
 from sweeps.look_report import as_text, check_format, draw, lost_looks
 from sweeps.looks import ATTEMPT, CLAIM, RESULT, Claimed, Looks, Record
 from sweeps.records import locked, resolve_url

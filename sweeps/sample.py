@@ -8,9 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from makemore.limits import check
 from makemore.sample import sample_words
 from makemore.train import generator_for, one_thread
-from sweeps.compare import find_confirmations, find_study, find_winner
 from sweeps.config import DataConfig, read_node
 from sweeps.errors import RequestError
+from sweeps.leaderboard import find_confirmations, find_study, find_winner
 from sweeps.sources import load_source
 from sweeps.tracking import open_tracking
 from sweeps.weights import SavedModel, load_weights

@@ -11,12 +11,12 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from makemore.limits import check
-from sweeps.compare import summary
 from sweeps.config import check_study_name, read_node, read_run_config
 from sweeps.confirm import ConfirmConfig, confirm_study_name
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.identity import Identity, identify
 from sweeps.jobs import Jobs
+from sweeps.leaderboard import summary
 from sweeps.processes import Processes, ProgressLine, usable_cores
 from sweeps.records import hide_password, resolve_url
 from sweeps.search import make_pruner, make_sampler

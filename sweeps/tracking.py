@@ -1,15 +1,18 @@
 """The records of runs in MLflow; the only module that imports it."""
 
 import functools
+import gc
 import importlib.metadata
 import logging
+import math
 import os
 import platform
 import re
 import subprocess
+import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,9 @@ _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
 _SEARCH_PAGE = 1000
 _CHAMPION = "champion"
 _DIGEST_LENGTH = 32  # MLflow takes at most 36 characters
+_CONTEXT = "mlflow.data.context"  # the tag that says which part of its words a dataset is
+_COMPARABLE = ("train", "trial", "confirm")  # the kinds of run that have a dev loss
+_STATES = {"FINISHED": "COMPLETE", "FAILED": "FAIL", "KILLED": "FAIL"}  # of a run of no study, in Optuna's words
 
 
 @dataclass
@@ -82,6 +88,20 @@ class TrackedRun:
             run_tags = [RunTag(key, value) for key, value in tags.items()] if start == 0 else []
             self.client.log_batch(self.run_id, metrics=batch[start : start + _SEARCH_PAGE], tags=run_tags)
         self._flushed = time.monotonic()
+
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """No garbage collection meanwhile: a large study is a million objects, all in use, and looking through them again
+    and again takes longer than reading them.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True)
@@ -145,8 +165,9 @@ class TrackingStore:
         run_id = self.find_study_run(study)
         return self.run_tags(run_id) if run_id else {}
 
+    @no_collections()
     def study_runs(self, study: str, kind: str = "trial") -> pd.DataFrame:
-        """The trials of a study, one a row: run_id, trial_number, trial_state, metrics and params as columns.
+        """The trials of a study, one a row; columns as `_frame` makes them.
 
         Args:
             kind: "trial", or "confirm" for the runs that confirm trials; `trial` is then the number of the confirmed.
@@ -154,23 +175,44 @@ class TrackingStore:
         Raises:
             RequestError: not a study's name.
         """
-        rows: list[dict[str, Any]] = []
-        for run in self._search(f"tags.kind = '{kind}' and tags.study = {_quote(study)}"):
-            tags = run.data.tags
-            rows.append(
-                {
-                    "trial": int(tags["trial_number"]),
-                    "state": tags.get("trial_state", "RUNNING"),
-                    **run.data.metrics,
-                    **run.data.params,
-                    "run_id": run.info.run_id,
-                    "config_hash": tags.get("config_hash"),
-                    "weights_digest": tags.get("weights_digest"),
-                    "reason": tags.get("reason"),
-                }
-            )
-        found = pd.DataFrame(rows)
-        return found.reindex(columns=list(dict.fromkeys([*found.columns, "trial", "state", "best_dev_loss"])))
+        return _frame(self._search(f"tags.kind = '{kind}' and tags.study = {_quote(study)}"))
+
+    def find_runs(self, ids: Sequence[str], given: str) -> pd.DataFrame:
+        """Runs of kind "train", "trial" or "confirm", in the order of the ids; columns as those of `study_runs`.
+
+        Args:
+            ids: of runs, or as much of their beginning as no other run has.
+            given: how the user gave the ids, for messages: "runs has".
+
+        Raises:
+            RequestError: no such run, several of them, or one of another kind.
+        """
+        found = []
+        for one in ids:
+            pattern = re.fullmatch("[0-9a-f]{1,32}", one)
+            runs = self._search(f"attributes.run_id LIKE '{one}%'") if pattern else []
+            if not runs:
+                raise RequestError(f"{given} {one}; {hide_password(self.uri)} has no such run: see makemore ui")
+            comparable = [run for run in runs if run.data.tags.get("kind") in _COMPARABLE]
+            if not comparable:
+                kind = runs[0].data.tags.get("kind")
+                raise RequestError(f"{given} {one}; that is a run of kind {kind}, not {', '.join(_COMPARABLE)}")
+            if len(comparable) > 1:
+                some = ", ".join(run.info.run_id for run in comparable[:2])
+                raise RequestError(
+                    f"{given} {one}; {len(comparable)} runs begin with it ({some}, ...): give more of the id"
+                )
+            found += comparable
+        return _frame(found)
+
+    def histories(self, run_ids: Sequence[str], metric: str) -> pd.DataFrame:
+        """The curve of a metric for each of some runs: run_id, step, value; a query each."""
+        rows = [
+            {"run_id": run_id, "step": point.step, "value": _as_logged(point.value)}
+            for run_id in run_ids
+            for point in sorted(self.client.get_metric_history(run_id, metric), key=lambda point: point.step)
+        ]
+        return pd.DataFrame(rows, columns=["run_id", "step", "value"]).astype({"step": int, "value": float})
 
     def log_look(
         self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: Figure
@@ -271,6 +313,45 @@ class TrackingStore:
                 return runs
 
 
+def _frame(runs: Sequence[Any]) -> pd.DataFrame:
+    """Runs, one a row: study, kind, trial, state, their metrics and params, and what identifies them.
+
+    A run of no study has neither `study` nor `trial`. `dev_words` is the digest of its dev split.
+    """
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        tags = run.data.tags
+        state = "RUNNING" if "study" in tags else _STATES.get(run.info.status, "RUNNING")
+        rows.append(
+            {
+                "study": tags.get("study"),
+                "kind": tags.get("kind"),
+                "trial": int(tags["trial_number"]) if "trial_number" in tags else None,
+                "state": tags.get("trial_state", state),
+                **{key: _as_logged(value) for key, value in run.data.metrics.items()},
+                **run.data.params,
+                "run_id": run.info.run_id,
+                **{key: tags.get(key) for key in ("config_hash", "group_hash", "weights_digest", "reason")},
+                "dev_words": _dev_digest(run),
+            }
+        )
+    found = pd.DataFrame(rows)
+    needed = ["study", "kind", "trial", "state", "best_dev_loss", "run_id", "reason"]
+    return found.reindex(columns=list(dict.fromkeys([*found.columns, *needed])))
+
+
+def _as_logged(value: float) -> float:
+    """MLflow keeps an infinite metric as the largest number that there is."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value
+
+
+def _dev_digest(run: Any) -> str | None:
+    for item in run.inputs.dataset_inputs:
+        if any(tag.key == _CONTEXT and tag.value == "dev" for tag in item.tags):
+            return str(item.dataset.digest)
+    return None
+
+
 @dataclass(frozen=True)
 class TrackingConfig:
     """Where runs are recorded."""
@@ -360,13 +441,18 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def words_digest(source: Source, part: str) -> str:
+    """What MLflow records of the fingerprint of a source's part "train" or "dev"."""
+    return source.split.fingerprint(part)[:_DIGEST_LENGTH]
+
+
 def _dataset_input(source: Source, part: str) -> DatasetInput:
     digest = source.split.fingerprint(part)
     words = {"train": source.split.train, "dev": source.split.dev}[part]
     profile = f'{{"words": {len(words)}, "sha256": "{digest}"}}'
     name = f"{source.name}-{source.split.rule}-{part}"
-    dataset = Dataset(name, digest[:_DIGEST_LENGTH], "local", f'{{"uri": "{source.path.name}"}}', profile=profile)
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", part)])
+    dataset = Dataset(name, words_digest(source, part), "local", f'{{"uri": "{source.path.name}"}}', profile=profile)
+    return DatasetInput(dataset, [InputTag(_CONTEXT, part)])
 
 
 def _quote(value: str) -> str:

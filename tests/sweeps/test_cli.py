@@ -78,7 +78,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["sweep", "sampler=grid"], "sampler=grid needs choice(...) or range(...)"),
         (["sweep", "model.block_size=glob(*)"], "cannot be searched"),
         (["compare"], "there are no records yet"),
-        (["compare", "format=xml"], "format is xml; it must be table, csv, json or markdown"),
+        (["compare", "format=xml"], "format is xml; it must be table, csv, json, markdown or html"),
         (["sample"], "there are no records yet"),
         (["sample", "n=0.5"], "n is 0.5; it must be an integer"),
         (["ui", "port=0"], "port is 0; it must be >= 1 and <= 65535"),

@@ -1,0 +1,188 @@
+"""Tables of runs, best dev loss first, and who won by how much."""
+
+import math
+from typing import Any
+
+import pandas as pd
+from optuna.trial import TrialState
+from scipy import stats
+
+from sweeps.config import RUN_KEYS, check_study_name
+from sweeps.confirm import ConfirmConfig, confirmations
+from sweeps.errors import RequestError
+from sweeps.records import hide_password
+from sweeps.tracking import TrackingStore
+
+_FIGURES = ["best_dev_loss", "parameters", "train_seconds", "steps_per_second"]
+_IDENTITY = ["run_id", "config_hash", "group_hash", "weights_digest", "dev_words", "reason"]
+_LEVEL = 0.95
+_TOP = 5
+
+
+def find_study(store: TrackingStore, name: str | int | None, given: str = "study.name is") -> tuple[str, pd.DataFrame]:
+    """A study's name and its trials; without a name, the newest study's.
+
+    Args:
+        given: how the user gave the name, for messages.
+
+    Raises:
+        RequestError: no such study, or one without trials.
+    """
+    study = store.newest_study() if name is None else str(name)
+    if study is None:
+        raise RequestError(f"there is no study in {hide_password(store.uri)} yet; start one with makemore sweep")
+    check_study_name(study, given)
+    runs = store.study_runs(study)
+    if runs.empty:
+        raise RequestError(
+            f"{given} {study}; {hide_password(store.uri)} has no trials of it: see makemore ui, or makemore sweep"
+        )
+    return study, runs
+
+
+def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with the lowest dev loss first: whose they are, figures, then the params that differ, then identities.
+
+    Those that did not finish come last: their best figure is that of another amount of training. Study and kind stand
+    there where they differ, too.
+    """
+    runs = runs.reindex(columns=list(dict.fromkeys([*runs.columns, *_FIGURES, *_IDENTITY])))
+    whose = [key for key in ("study", "kind") if runs[key].nunique(dropna=False) > 1]
+    differing = [key for key in runs if is_param(key) and runs[key].nunique(dropna=False) > 1]
+    ordered = runs.assign(unfinished=runs["state"] != TrialState.COMPLETE.name)
+    ordered = ordered.sort_values(["unfinished", "best_dev_loss", "study", "trial", "run_id"])
+    table = ordered[[*whose, "trial", "state", *_FIGURES, *differing, *_IDENTITY]].reset_index(drop=True)
+    for key in differing:  # MLflow keeps params as text
+        numbers = pd.to_numeric(table[key], errors="coerce")
+        if numbers.notna().equals(table[key].notna()):
+            table[key] = numbers
+    return table
+
+
+def is_param(column: object) -> bool:
+    """Whether a column holds a part of a run's config, as model.block_size and seed do."""
+    return str(column).partition(".")[0] in RUN_KEYS
+
+
+def settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """Configs without their seeds, lowest mean dev loss first: n seeds, mean, sd, and a t-interval of the mean (95 %).
+
+    Of runs with the same seed, one counts: the others say the same again. A run that confirms a trial and diverged
+    makes the mean infinite; what else did not finish is left out.
+    """
+    diverged = (runs["kind"] == "confirm") & (runs["state"] == TrialState.PRUNED.name)
+    losses = runs["best_dev_loss"].mask(diverged, math.inf)
+    counted = runs.assign(best_dev_loss=losses)[diverged | (runs["state"] == TrialState.COMPLETE.name)]
+    board = leaderboard(counted.dropna(subset="group_hash")).drop_duplicates("config_hash")
+    groups = board.groupby("group_hash", sort=False)
+    of_setting: dict[str, Any] = {
+        "study": groups["study"].agg(_join) if "study" in board else None,
+        "trials": groups["trial"].agg(_join),
+        "n": groups["best_dev_loss"].size(),
+        "mean_dev_loss": groups["best_dev_loss"].mean(),
+        "sd": groups["best_dev_loss"].std(),
+    }
+    figures = pd.DataFrame({key: value for key, value in of_setting.items() if value is not None})
+    figures["sd"] = figures["sd"].where(figures["mean_dev_loss"] < math.inf)
+    n = figures["n"]
+    half = stats.t.ppf((1 + _LEVEL) / 2, (n - 1).where(n > 1)) * figures["sd"] / n**0.5
+    figures["mean_low"], figures["mean_high"] = figures["mean_dev_loss"] - half, figures["mean_dev_loss"] + half
+    figures["train_seconds"] = groups["train_seconds"].mean()
+    best = board.drop_duplicates("group_hash").set_index("group_hash")
+    params = [key for key in best if is_param(key) and key != "seed"]
+    table = figures.join(best[["parameters", *params, "run_id", "dev_words"]]).reset_index()
+    first = [key for key in figures if key != "train_seconds"]
+    table = table[[*first, "parameters", "train_seconds", *params, "run_id", "group_hash", "dev_words"]]
+    return table.sort_values("mean_dev_loss", kind="stable", ignore_index=True)
+
+
+def _join(values: "pd.Series[Any]") -> str:
+    return ", ".join(dict.fromkeys(values.dropna().astype(str)))
+
+
+def find_winner(trials: pd.DataFrame, confirmed: pd.DataFrame) -> "pd.Series[Any] | None":
+    """The trial of the lowest mean dev loss over fresh seeds or, where none is confirmed, of the lowest dev loss.
+
+    Of equal ones, the first. None if no trial is complete.
+    """
+    ranking = leaderboard(trials[trials["state"] == "COMPLETE"])
+    if not confirmed.empty:
+        ranking = ranking[ranking["trial"] == confirmed["trial"].iloc[0]]
+    return None if ranking.empty else ranking.iloc[0]
+
+
+def find_confirmations(store: TrackingStore, study: str, trials: pd.DataFrame) -> pd.DataFrame:
+    """What the fresh seeds said about a study's best trials; see `confirmations`."""
+    tags = store.study_tags(study)
+    config = ConfirmConfig(int(tags.get("confirm_top", 0)), int(tags.get("confirm_seeds", 1)))
+    return confirmations(trials, store.study_runs(study, "confirm"), config)
+
+
+def summary(store: TrackingStore, study: str, searched: list[str]) -> str:
+    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what to type next."""
+    runs = store.study_runs(study)
+    confirmed = find_confirmations(store, study, runs)
+    winner = find_winner(runs, confirmed)
+    assert winner is not None  # whoever calls has seen a complete trial
+    counts = ", ".join(f"{count} {str(state).lower()}" for state, count in runs["state"].value_counts().items())
+    complete = leaderboard(runs[runs["state"] == "COMPLETE"])
+    columns = ["trial", *_FIGURES[:3], *(key for key in searched if key in complete)]
+    lines = [
+        f"\nstudy {study}: {counts}; the best {min(_TOP, len(complete))} by dev loss (nats per character):\n",
+        to_text(complete[columns].head(_TOP)),
+        "",
+    ]
+    if confirmed.empty:
+        lead = complete["best_dev_loss"].diff().iloc[1:2]
+        lines += [f"winner: trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}"]
+        lines[-1] += "".join(f", {value:.4f} below the next" for value in lead) + " (not confirmed with fresh seeds)"
+    else:
+        best = confirmed.iloc[0]
+        lines += [
+            "trained again with fresh seeds; too_good: by how much the search's figure flatters:\n",
+            str(confirmed.to_string(index=False, float_format="{:.4f}".format, na_rep="-")),
+            "",
+            f"winner: trial {winner.trial}, mean dev loss {best['mean']:.4f} (the search said {best.dev_loss:.4f})",
+        ]
+    return "\n".join(
+        [
+            *lines,
+            f"        run {winner.run_id}, config {winner.config_hash}, weights {str(winner.weights_digest)[:12]}",
+            "",
+            "next:   " + f"makemore compare study.name={study}",
+            f"        makemore sample study.name={study} n=20",
+            "        makemore ui",
+        ]
+    )
+
+
+_PATTERNS = {
+    **dict.fromkeys(["best_dev_loss", "confirmed_mean", "confirmed_sd", "mean_dev_loss", "sd"], "{:.4f}"),
+    **dict.fromkeys(["mean_low", "mean_high"], "{:.4f}"),
+    **dict.fromkeys(["difference", "difference_low", "difference_high"], "{:+.4f}"),
+    "parameters": "{:.0f}",
+    "train_seconds": "{:.2f}",
+    "steps_per_second": "{:.0f}",
+}
+_SHORT = {"best_dev_loss": "dev_loss", "train_seconds": "seconds"}
+
+
+def formatted(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as people read it: short names, few digits, all text."""
+    shown = {
+        _SHORT.get(key, key): [_format(value, _PATTERNS.get(key)) for value in table[key]] for key in map(str, table)
+    }
+    return pd.DataFrame(shown)
+
+
+def _format(value: Any, pattern: str | None) -> str:
+    if pd.isna(value):
+        return "-"
+    if pattern is None and isinstance(value, float):
+        pattern = "{:.0f}" if value.is_integer() and abs(value) < 1e6 else "{:.3g}"
+    return (pattern or "{}").format(value)
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """A table for a terminal."""
+    return str(formatted(table).to_string(index=False))

@@ -1,0 +1,195 @@
+"""Interactive pictures of runs, from tables to plotly figures, and the page that holds them; no records are read."""
+
+import html
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+from plotly.offline import get_plotlyjs
+
+NATS = "dev loss, nats per character"
+_COLOURS = "Viridis"
+_DECADES = 30  # a column whose largest number is so many times its smallest has a logarithmic axis
+_TICKS = 12  # at most so many values of a column have names beside its axis
+DIMENSIONS = 12  # axes beside each other: more cannot be read
+_LETTERS = 22  # of a name beside an axis
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1400px; margin: 2rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } p { margin: .3rem 0; color: #555; }
+.table { overflow: auto; max-height: 36rem; border: 1px solid #ddd; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; width: 100%; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border: 0; border-bottom: 1px solid #eee; }
+th { position: sticky; top: 0; background: #f5f5f5; } tbody tr:hover { background: #f0f6ff; }
+"""
+_LAYOUT = {
+    "template": "plotly_white",
+    "height": 460,
+    "margin": {"l": 70, "r": 30, "t": 20, "b": 60},
+    "hoverlabel": {"align": "left"},
+}
+
+
+def learning_curves(curves: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
+    """Losses over steps, a line a run; the first are dark.
+
+    Args:
+        curves: columns run_id, step and value.
+        names: of the runs, in the order of the legend.
+    """
+    figure = go.Figure(layout=_LAYOUT)
+    colours = sample_colorscale(_COLOURS, np.linspace(0, 0.9, len(names))) if names else []
+    of_run = dict(list(curves.groupby("run_id")))
+    for (run_id, name), colour in zip(names.items(), colours, strict=True):
+        curve = of_run.get(run_id, curves.head(0))
+        figure.add_scatter(
+            x=curve["step"],
+            y=_finite(curve["value"]),
+            name=_safe(name),
+            mode="lines+markers",
+            marker={"size": 4},
+            line={"color": colour, "width": 1.5},
+        )
+    figure.update_xaxes(title="training step", rangemode="tozero")
+    figure.update_yaxes(title=NATS)
+    return figure.update_layout(showlegend=True, legend={"font": {"size": 11}})
+
+
+def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, details: Sequence[str]) -> go.Figure:
+    """Dev loss over what it took, a point a run, and the front of those that no other beats in both.
+
+    Args:
+        runs: columns name, `loss` and `cost`; with a column group, each has a colour.
+        title: of the axis of costs.
+        details: columns that are shown of the point under the pointer.
+    """
+    figure = go.Figure(layout=_LAYOUT)
+    known = runs[np.isfinite(runs[loss]) & np.isfinite(runs[cost])]
+    grouped = known.assign(group=known["group"].fillna("") if "group" in known else "")
+    for group, members in grouped.groupby("group", sort=False):
+        figure.add_scatter(
+            x=members[cost],
+            y=members[loss],
+            mode="markers",
+            name=_safe(group or "runs"),
+            text=["<br>".join([_safe(row["name"]), *_details(row, details)]) for _, row in members.iterrows()],
+            hovertemplate="%{text}<br>dev loss %{y:.4f}<br>%{x:.4g}<extra></extra>",
+            marker={"size": 8, "opacity": 0.75},
+        )
+    front = pareto_front(known, loss, cost)
+    figure.add_scatter(
+        x=front[cost],
+        y=front[loss],
+        mode="lines",
+        line={"shape": "hv", "dash": "dot", "color": "#d62728"},
+        name="Pareto front",
+        hoverinfo="skip",
+    )
+    figure.update_xaxes(title=title, type="log" if _spans_decades(known[cost]) else "linear")
+    figure.update_yaxes(title=NATS)
+    return figure.update_layout(showlegend=True)
+
+
+def pareto_front(runs: pd.DataFrame, loss: str, cost: str) -> pd.DataFrame:
+    """The rows that no other is at least as good as in both columns, cheapest first."""
+    ordered = runs.sort_values([cost, loss])
+    return ordered[ordered[loss] < ordered[loss].cummin().shift(fill_value=math.inf)]
+
+
+def parallel_coordinates(runs: pd.DataFrame, columns: Sequence[str], loss: str) -> go.Figure:
+    """An axis a column, the last one the dev loss, and a line a run, coloured by it; axes can be brushed and moved.
+
+    Args:
+        runs: numbers or text, which may be missing; of rows without a finite loss there is no line.
+        columns: of the axes; the first twelve are drawn.
+    """
+    known = runs[np.isfinite(runs[loss])]
+    losses = known[loss].astype(float)
+    dimensions = [_axis(known[column], label) for column, label in short_names(columns[:DIMENSIONS]).items()]
+    dimensions.append({"label": "dev loss", "values": losses.tolist(), "tickformat": ".3f"})
+    line = {"color": losses.tolist(), "colorscale": _COLOURS, "showscale": True, "colorbar": {"title": "dev loss"}}
+    # Names at a slant: long ones stand beside each other.
+    parcoords = go.Parcoords(dimensions=dimensions, line=line, labelangle=-15, labelfont={"size": 12})
+    return go.Figure(parcoords, layout={**_LAYOUT, "margin": {"l": 110, "r": 40, "t": 90, "b": 30}})
+
+
+def _details(row: "pd.Series[Any]", columns: Sequence[str]) -> list[str]:
+    return [
+        f"{label} {row[key]:.4g}" if isinstance(row[key], float) else _safe(f"{label} {row[key]}")
+        for key, label in short_names(columns).items()
+        if pd.notna(row[key])
+    ]
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Of dotted keys the last part, where no other has the same."""
+    last = {key: key.rpartition(".")[2] for key in keys}
+    counts = Counter(last.values())
+    return {key: short if counts[short] == 1 else key for key, short in last.items()}
+
+
+def page(title: str, parts: Sequence[tuple[str, str, go.Figure | pd.DataFrame]]) -> str:
+    """One HTML document that needs no network: of each part a heading, a remark, and a picture or a table of text."""
+    body = []
+    for heading, remark, content in parts:
+        body.append(f"<h2>{html.escape(heading)}</h2>" + (f"<p>{html.escape(remark)}</p>" if remark else ""))
+        if isinstance(content, pd.DataFrame):
+            body.append(f'<div class="table">{content.to_html(index=False, border=0, escape=True)}</div>')
+        else:
+            options = {"displaylogo": False, "responsive": True}
+            body.append(content.to_html(full_html=False, include_plotlyjs=False, config=options))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<link rel="icon" href="data:,"><style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script></head>\n'
+        f"<body><h1>{html.escape(title)}</h1>\n" + "\n".join(body) + "\n</body></html>\n"
+    )
+
+
+def _axis(values: "pd.Series[Any]", label: str) -> dict[str, Any]:
+    """A dimension of parallel coordinates: numbers, or logarithms or the places of names with what they stand for.
+
+    What is missing lies below the rest.
+    """
+    missing = values.isna()
+    ticks: dict[float, str] = {}
+    if pd.api.types.is_numeric_dtype(values) and np.isfinite(values[~missing].astype(float)).all():
+        numbers = values.astype(float)
+        if _spans_decades(numbers[~missing]):
+            low, high = numbers.min(), numbers.max()
+            numbers = numbers.map(math.log10, na_action="ignore")
+            powers = [10.0**power for power in range(math.floor(numbers.min()), math.ceil(numbers.max()) + 1)]
+            ticks = {math.log10(at): f"{at:g}" for one in powers for at in (one, 2 * one, 5 * one) if low <= at <= high}
+        elif missing.any():  # without, plotly finds ticks
+            ticks = {at: f"{at:.3g}" for at in np.linspace(numbers.min(), numbers.max(), 5).tolist()}
+    else:
+        names = sorted(values[~missing].astype(str).unique())
+        numbers = values.astype(str).where(~missing).map({name: float(place) for place, name in enumerate(names)})
+        ticks = {float(place): _shorten(name) for place, name in enumerate(names[:_TICKS])}
+    if missing.any():
+        below = numbers.min() - ((numbers.max() - numbers.min()) or 1.0) / 5
+        numbers = numbers.fillna(below)
+        ticks[below] = "none"
+    axis: dict[str, Any] = {"label": _safe(label), "values": numbers.tolist()}
+    return axis | {"tickvals": list(ticks), "ticktext": [_safe(text) for text in ticks.values()]} if ticks else axis
+
+
+def _spans_decades(numbers: "pd.Series[float]") -> bool:
+    return len(numbers) > 0 and numbers.min() > 0 and numbers.max() / numbers.min() > _DECADES
+
+
+def _finite(values: "pd.Series[float]") -> "pd.Series[float]":
+    """Gaps where a curve has no number."""
+    return values.where(np.isfinite(values))
+
+
+def _safe(text: object) -> str:
+    """Text that plotly does not take for markup."""
+    return html.escape(str(text), quote=False)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 1]}…"
