@@ -20,12 +20,16 @@ def source() -> Source:
     return load_source(DataConfig("given_names", None, "disjoint", 42, "."))
 
 
-def model(seed: int) -> MLP:
-    return MLP(MLPConfig(3, 4, 5, 0.0), 27, torch.Generator().manual_seed(seed))
+def model(seed: int, hidden_neurons: int = 5, direct: bool = False) -> MLP:
+    return MLP(MLPConfig(3, 4, hidden_neurons, 0.0, direct), 27, torch.Generator().manual_seed(seed))
 
 
-def test_weights_come_back_as_they_were_with_what_is_needed_to_use_them(tmp_path: Path, source: Source) -> None:
-    saved = model(1)
+@pytest.mark.parametrize(
+    "saved", [model(1), model(1, direct=True), model(1, hidden_neurons=0)], ids=["mlp", "direct", "no layer"]
+)
+def test_weights_come_back_as_they_were_with_what_is_needed_to_use_them(
+    tmp_path: Path, source: Source, saved: MLP
+) -> None:
     save_weights(tmp_path / "weights.safetensors", saved, source)
     loaded = load_weights(tmp_path / "weights.safetensors")
     assert loaded.model.config == saved.config
