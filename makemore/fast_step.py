@@ -48,8 +48,8 @@ class FastStep:
 
     From here on the model's parameters are views of one flat tensor [C, W, W2^T | b1, b2]; weight decay acts on the
     part before the bar, and on all of it where there is no hidden layer. W is W1 or, with direct connections, [W1 | D]:
-    they are columns of the first layer that skip tanh and are added to the logits, with b2 as their bias. So W1, D and
-    W2 may be strided views: a file format that wants contiguous tensors needs `.contiguous()`.
+    columns of the first layer that skip tanh and are added to the logits, with b2 as their bias. So W1, D and W2 may be
+    strided views: a file format that wants contiguous tensors needs `.contiguous()`.
 
     Args:
         precision: of the large products. "bfloat16" rounds their operands and results and nothing else: the weights,
@@ -70,7 +70,7 @@ class FastStep:
             raise LimitError("device", model.C.device, "cpu")
         self.model, self.config, self.optimizer, self.precision = model, model.config, optimizer, precision
         self.dropout, self.dropout_generator = model.config.dropout, dropout_generator
-        self.direct, self.hidden_neurons = model.D is not None, model.config.hidden_neurons
+        self.connects, self.hidden_neurons = model.D is not None, model.config.hidden_neurons
         W = model.W1.data if model.D is None else torch.cat([model.W1.data, model.D.data], dim=1)
         parts = [model.C.data, W, model.W2.data.t(), torch.cat([model.b1.data, model.b2.data])]
         self.shapes = [part.shape for part in parts]
@@ -135,7 +135,7 @@ class FastStep:
         self.dropped_, self.dh_, self.dW2T_ = self.twin(self.dropped), self.twin(self.dh), self.twin(self.dW2T)
         self.logits_, self.dlogits_ = self.twin(self.dlogits), self.twin(self.dlogits)
         self.dropped_T, self.dlogits_T = self.dropped_.t(), self.dlogits_.t()
-        self.ddirect, self.dlogits_columns = self.dz[:, hidden_neurons:], self.dlogits.t()
+        self.dskipped, self.dlogits_columns = self.dz[:, hidden_neurons:], self.dlogits.t()
         self.minus_one, self.ones = self.flat.new_tensor(-1.0), self.flat.new_ones(n)
         self.first = _Table(self) if table_pays(*sizes) else _Direct(self)
 
@@ -163,18 +163,18 @@ class FastStep:
         h, dh, dlogits = self.h, self.dh, self.dlogits
         _round(self.flat, self.flat_)
         two_z = self.first.forward(i)  # z = E W + b
-        if self.direct:
-            two_z, two_direct = two_z[:, : self.hidden_neurons], two_z[:, self.hidden_neurons :]
+        if self.connects:
+            two_z, two_skipped = two_z[:, : self.hidden_neurons], two_z[:, self.hidden_neurons :]
         torch.sigmoid(two_z, out=h)
         torch.add(self.minus_one, h, alpha=2, out=h)  # h = tanh(z) = 2 sigmoid(2 z) - 1, in a third of tanh's time
         if self.dropout:
             torch.mul(h, self.mask.draw(), out=self.dropped)
         _round(self.dropped, self.dropped_)
         logits_ = logits if self.logits_ is dlogits else self.logits_
-        if self.direct:
+        if self.connects:
             torch.mm(self.W2T_, self.dropped_T, out=logits_)  # logits = h W2 + E D + b2, transposed
             _round(logits_, logits)
-            logits.add_(two_direct.t(), alpha=0.5)
+            logits.add_(two_skipped.t(), alpha=0.5)
         else:
             torch.addmm(self.b2_, self.W2T_, self.dropped_T, out=logits_)  # logits = h W2 + b2, transposed
             _round(logits_, logits)
@@ -183,8 +183,8 @@ class FastStep:
         _round(dlogits, self.dlogits_)
         torch.mm(self.dlogits_, self.dropped_, out=self.dW2T_)  # dW2 = h^T dlogits, transposed
         _round(self.dW2T_, self.dW2T)
-        if self.direct:
-            self.ddirect.copy_(self.dlogits_columns)  # and db2 with the first layer's biases
+        if self.connects:
+            self.dskipped.copy_(self.dlogits_columns)  # and db2 with the first layer's biases
         else:
             torch.mv(dlogits, self.ones, out=self.db2)  # db2 = sum of dlogits over examples
         torch.mm(self.dlogits_T, self.W2T_, out=self.dh_)  # dh = dlogits W2^T

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from makemore.data import Alphabet
+from makemore.evaluate import device_of
 from makemore.limits import check
 
 
@@ -32,7 +33,7 @@ def sample_words(
     """
     check("n", n, low=1, high=10_000_000)
     check("temperature", temperature, low=1e-6, high=1e6)
-    device = next(model.parameters()).device
+    device = device_of(model)
     rows = torch.arange(n)
     first = block_size + len(prefix)
     tokens = torch.zeros(n, first + max_length, dtype=torch.int64)  # a boundary ends what is not set
