@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from omegaconf import DictConfig, OmegaConf
 
+from makemore.ngram import NgramConfig
 from makemore.sample import sample_words
-from makemore.train import Corpus, Evaluation, TrainResult, generator_for, one_thread, train
+from makemore.train import Corpus, Evaluation, TrainResult, count_ngrams, generator_for, one_thread, train
 from sweeps.config import RunConfig, read_run_config
 from sweeps.errors import RequestError
 from sweeps.records import hide_password
@@ -24,6 +25,7 @@ from sweeps.weights import save_weights
 
 _SAMPLES = 20
 _TAG = 500  # characters
+_SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "model.order", "model.estimator", "seed")
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one in C saves some milliseconds a run
 
 
@@ -69,7 +71,7 @@ class OpenRun:
     tracked: TrackedRun
 
     def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
-        """Train, and record all but how it ended.
+        """Train, or count, and record all but how it ended.
 
         Raises:
             Exception: training failed, diverged, or was ended by `report`; the curve so far is recorded.
@@ -78,22 +80,26 @@ class OpenRun:
 
         def track(step: int, dev_loss: float) -> None:
             point = curve[-1]
-            self.tracked.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, "lr": point.lr}, step)
+            lr = {} if point.lr is None else {"lr": point.lr}
+            self.tracked.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, **lr}, step)
             report(step, dev_loss)
 
         config = self.config
         try:
-            result = train(
-                self.corpus,
-                config.model,
-                config.optimizer,
-                config.schedule,
-                config.train,
-                config.seed,
-                config.device,
-                track,
-                curve,
-            )
+            if isinstance(config.model, NgramConfig):
+                result = count_ngrams(self.corpus, config.model, track, curve)
+            else:
+                result = train(
+                    self.corpus,
+                    config.model,
+                    config.optimizer,
+                    config.schedule,
+                    config.train,
+                    config.seed,
+                    config.device,
+                    track,
+                    curve,
+                )
             weights_digest = _keep(self.tracked, self.cfg, config, self.source, result, curve)
         finally:
             self.tracked.flush()  # before anybody is told how it ended: whoever dies then leaves a whole record
@@ -147,20 +153,19 @@ def run_training(cfg: DictConfig) -> str:
         raise
     run.end("FINISHED", {"weights_digest": outcome.weights_digest})
     result = outcome.result
-    return (
-        f"dev loss {outcome.dev_loss:.4f} nats per character, best at step {result.best_step}; "
-        f"{result.parameters} weights, {result.train_seconds:.1f} s at {result.steps_per_second:.0f} steps/s; "
-        f"run {run.tracked.run_id}"
-    )
+    if isinstance(run.config.model, NgramConfig):
+        how = f"{result.parameters} probabilities counted in {result.train_seconds:.2f} s"
+    else:
+        how = (
+            f"best at step {result.best_step}; {result.parameters} weights, {result.train_seconds:.1f} s at "
+            f"{result.steps_per_second:.0f} steps/s"
+        )
+    return f"dev loss {outcome.dev_loss:.4f} nats per character, {how}; run {run.tracked.run_id}"
 
 
 def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
     """A name that tells runs apart: what varies in the study, or the shape of a single run's model."""
-    keys = (
-        [key for key in trial.searched if key in params]
-        if trial
-        else ["model.block_size", "model.embedding_size", "model.hidden_neurons", "seed"]
-    )
+    keys = [key for key in (trial.searched if trial else _SHAPE) if key in params]
     values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
     words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
     seed = [f"seed={params['seed']}"] if trial and trial.confirm_number is not None else []
@@ -180,7 +185,7 @@ def _keep(
             "steps_per_second": result.steps_per_second,
             "parameters": result.parameters,
         },
-        step=config.train.steps,
+        step=curve[-1].step,
     )
     with tempfile.TemporaryDirectory(prefix="makemore-") as name:
         folder = Path(name)
@@ -215,7 +220,7 @@ def _empty_curve() -> tuple[Figure, Axes, list[Line2D]]:
     """A figure for all curves that a process draws: a new one each time takes half as long again."""
     figure = Figure(figsize=(5, 3.4))
     axes = figure.add_axes((0.13, 0.14, 0.84, 0.83))  # a layout engine would take as long as the drawing
-    lines = [axes.plot([], [], marker=".", label=label)[0] for label in ("train (minibatches)", "dev")]
+    lines = [axes.plot([], [], marker=".", label=label)[0] for label in ("train", "dev")]
     axes.set(xlabel="step", ylabel="loss, nats per character")
     axes.locator_params(nbins=5)  # most of the time goes into the labels of ticks
     axes.grid(alpha=0.3)
