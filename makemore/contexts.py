@@ -93,6 +93,15 @@ class DistinctContexts:
         table[row, self.next_tokens[pair].long()] = self.counts[pair].float()
         return table.div_(table.sum(1, keepdim=True))
 
+    def merged(self) -> "DistinctContexts":
+        """The same examples with contexts of no characters: all of them are one."""
+        counts = torch.bincount(self.next_tokens.long(), self.counts, self.vocab_size).int()
+        next_tokens = torch.arange(self.vocab_size).to(self.x.dtype)
+        offsets = torch.tensor([0, self.vocab_size])
+        return DistinctContexts(
+            self.x[:1, :0], offsets, next_tokens, counts, torch.zeros_like(self.index), self.vocab_size
+        )
+
     def blocks(self, rows: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """Blocks of at most `rows` contexts: (x, and of its pairs the row in x, the next token, the count)."""
         for start in range(0, len(self), rows):

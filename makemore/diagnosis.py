@@ -9,6 +9,7 @@ from torch import nn
 
 from makemore.evaluate import mean_loss
 from makemore.model import MLP
+from makemore.ngram import Ngram
 from makemore.train import Corpus, Evaluation
 
 _EXAMINED = 2000  # contexts of dev whose hidden layer is looked at
@@ -21,6 +22,7 @@ class Signs:
     train_loss: float  # on as many examples of train as dev has
     dev_loss: float
     saturated: float  # share of the hidden layer's values beyond 0.99, where no gradient passes
+    counted: bool = False  # whether the model is one of counts
 
     @property
     def gap(self) -> float:
@@ -40,12 +42,13 @@ class Finding:
 def examine(model: nn.Module, corpus: Corpus, dev_loss: float) -> Signs:
     """Look at a trained model; takes about as long as two evaluations of dev."""
     saturated = 0.0
+    counted = isinstance(model, Ngram)
     if isinstance(model, MLP):
         x = corpus.dev_contexts.x
         x = x[:: max(1, len(x) // _EXAMINED)].long().to(model.W1.device)
         hidden = torch.tanh(model.C[x].flatten(1) @ model.W1 + model.b1)
         saturated = float((hidden.abs() > 0.99).sum()) / max(1, hidden.numel())
-    return Signs(mean_loss(model, corpus.train_sample), dev_loss, saturated)
+    return Signs(mean_loss(model, corpus.train_sample), dev_loss, saturated, counted)
 
 
 def diagnose(curve: Sequence[Evaluation], signs: Signs) -> list[Finding]:
@@ -85,6 +88,8 @@ def _overfitting(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
     rise = last.dev_loss - best.dev_loss
     figures = f"dev {signs.dev_loss:.3f} against train {signs.train_loss:.3f}"
     cure = "more optimizer.weight_decay or model.dropout, or fewer model.hidden_neurons"
+    if signs.counted:
+        cure = "more model.smoothing, model.estimator=kneser_ney, or a smaller model.order"
     if rise > 0.01 * signs.dev_loss and best.train_loss - last.train_loss > rise / 2:
         return Finding(
             "overfitting",
@@ -113,7 +118,8 @@ def _unfinished(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
     fall = half.dev_loss - last.dev_loss
     if signs.gap > 0.03 * signs.dev_loss or fall < 0.01 * last.dev_loss:
         return None
-    if last.lr < 0.9 * half.lr and _per_rate(curve, 0.7, 1.0) > 1.3 * _per_rate(curve, 0.4, 0.7) > 0:
+    decays = last.lr is not None and half.lr is not None and last.lr < 0.9 * half.lr
+    if decays and _per_rate(curve, 0.7, 1.0) > 1.3 * _per_rate(curve, 0.4, 0.7) > 0:
         return Finding(
             "learning rate too high",
             f"the dev loss fell by {fall:.3f} in the second half, faster the smaller the rate became: a smaller "
@@ -129,15 +135,18 @@ def _unfinished(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
 def _per_rate(curve: Sequence[Evaluation], start: float, stop: float) -> float:
     """Fall of the dev loss between two parts of the run for each unit of learning rate that was spent on it."""
     points = list(curve[round(start * len(curve)) - 1 : round(stop * len(curve))]) if len(curve) >= 10 else []
-    spent = sum((before.lr + after.lr) / 2 * (after.step - before.step) for before, after in pairwise(points))
+    spent = sum(
+        ((before.lr or 0.0) + (after.lr or 0.0)) / 2 * (after.step - before.step) for before, after in pairwise(points)
+    )
     return (points[0].dev_loss - points[-1].dev_loss) / spent if spent else 0.0
 
 
 def _underfitting(signs: Signs) -> Finding | None:
     if signs.gap > 0.015 * signs.dev_loss:
         return None
+    cure = "more model.hidden_neurons, a larger model.embedding_size, or a longer model.block_size"
+    if signs.counted:
+        cure = "a larger model.order"
     return Finding(
-        "underfitting",
-        f"train ({signs.train_loss:.3f}) and dev ({signs.dev_loss:.3f}) are as good as equal: more "
-        "model.hidden_neurons, a larger model.embedding_size, or a longer model.block_size",
+        "underfitting", f"train ({signs.train_loss:.3f}) and dev ({signs.dev_loss:.3f}) are as good as equal: {cure}"
     )

@@ -46,8 +46,10 @@ def bfloat16_pays(batch_size: int, block_size: int, embedding_size: int, hidden_
 class FastStep:
     """Takes training steps on a model on the CPU, in place.
 
-    From here on the model's parameters are views of one flat tensor [C, W1, W2^T | b1, b2]; weight decay acts on the
-    part before the bar. W2 is a transposed view: a file format that wants contiguous tensors needs `.contiguous()`.
+    From here on the model's parameters are views of one flat tensor [C, W, W2^T | b1, b2]; weight decay acts on the
+    part before the bar, and on all of it where there is no hidden layer. W is W1 or, with direct connections, [W1 | D]:
+    columns of the first layer that skip tanh and are added to the logits, with b2 as their bias. So W1, D and W2 may be
+    strided views: a file format that wants contiguous tensors needs `.contiguous()`.
 
     Args:
         precision: of the large products. "bfloat16" rounds their operands and results and nothing else: the weights,
@@ -68,18 +70,23 @@ class FastStep:
             raise LimitError("device", model.C.device, "cpu")
         self.model, self.config, self.optimizer, self.precision = model, model.config, optimizer, precision
         self.dropout, self.dropout_generator = model.config.dropout, dropout_generator
-        parts = [model.C.data, model.W1.data, model.W2.data.t(), model.b1.data, model.b2.data]
+        self.connects, self.hidden_neurons = model.D is not None, model.config.hidden_neurons
+        W = model.W1.data if model.D is None else torch.cat([model.W1.data, model.D.data], dim=1)
+        parts = [model.C.data, W, model.W2.data.t(), torch.cat([model.b1.data, model.b2.data])]
         self.shapes = [part.shape for part in parts]
         self.flat = torch.cat([part.flatten() for part in parts])
-        self.decayed = self.flat[: sum(part.numel() for part in parts[:3])]
+        self.decayed = self.flat[: sum(parameter.numel() for parameter in model.decayed)]
         self.gradient, self.mean, self.square = self.flat.new_zeros(3, len(self.flat)).unbind()
-        model.C.data, model.W1.data, W2T, model.b1.data, model.b2.data = self.views(self.flat)
-        model.W2.data = W2T.t()
+        model.C.data, W, W2T, b = self.views(self.flat)
+        model.W1.data, model.W2.data = W[:, : self.hidden_neurons], W2T.t()
+        model.b1.data, model.b2.data = b[: self.hidden_neurons], b[self.hidden_neurons :]
+        if model.D is not None:
+            model.D.data = W[:, self.hidden_neurons :]
         self.steps = 0
         self.batch_size = 0  # of the memory made so far
 
     def views(self, flat: Tensor) -> list[Tensor]:
-        """C, W1, W2^T, b1 and b2, or their gradients, in a flat tensor."""
+        """C, W, W2^T and [b1, b2], or their gradients, in a flat tensor."""
         pieces = torch.split(flat, [shape.numel() for shape in self.shapes])
         return [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
 
@@ -103,8 +110,8 @@ class FastStep:
 
     def _allocate(self, n: int) -> None:
         """Make the memory for minibatches of n examples."""
-        vocab_size, hidden_neurons = self.shapes[2]
-        sizes = (n, self.config.block_size, self.config.embedding_size, hidden_neurons, vocab_size)
+        (_, columns), (vocab_size, hidden_neurons) = self.shapes[1:3]
+        sizes = (n, self.config.block_size, self.config.embedding_size, columns, vocab_size)
         low = self.precision == "bfloat16" or (
             self.precision == "auto" and self.flat.dtype == torch.float32 and bfloat16_pays(*sizes)
         )
@@ -114,17 +121,21 @@ class FastStep:
         self.targets, self.logits = self.flat.new_empty(2, steps, vocab_size, n).unbind()
         self.memory = list(zip(self.targets.unbind(), self.logits.unbind(), strict=True))
         self.flat_ = self.twin(self.flat)
-        self.C_, self.W1_, self.W2T_, self.b1_, b2_ = self.views(self.flat_)
-        self.b2_ = b2_.unsqueeze(1)
-        self.C, self.W1, _, self.b1, _ = self.views(self.flat)
-        self.dC, self.dW1, self.dW2T, self.db1, self.db2 = self.views(self.gradient)
-        self.h, self.dh, dropped = self.flat.new_empty(3, n, hidden_neurons).unbind()
+        self.C_, self.W_, self.W2T_, b_ = self.views(self.flat_)
+        self.C, self.W, _, b = self.views(self.flat)
+        self.dC, self.dW, self.dW2T, db = self.views(self.gradient)
+        self.b_, self.b, self.db = (biases[:columns] for biases in (b_, b, db))  # of the first layer
+        self.b2_, self.db2 = b_[hidden_neurons:].unsqueeze(1), db[hidden_neurons:]
+        self.z, self.dz = self.flat.new_empty(2, n, columns).unbind()
+        self.h, self.dh = self.z[:, :hidden_neurons], self.dz[:, :hidden_neurons]
+        dropped = torch.empty_like(self.h, memory_format=torch.contiguous_format)
         self.mask = DropoutMask(n, hidden_neurons, self.dropout, self.flat.dtype, self.dropout_generator)
         self.dropped = dropped if self.dropout else self.h
         self.dlogits = self.flat.new_empty(vocab_size, n)
         self.dropped_, self.dh_, self.dW2T_ = self.twin(self.dropped), self.twin(self.dh), self.twin(self.dW2T)
         self.logits_, self.dlogits_ = self.twin(self.dlogits), self.twin(self.dlogits)
         self.dropped_T, self.dlogits_T = self.dropped_.t(), self.dlogits_.t()
+        self.dskipped, self.dlogits_columns = self.dz[:, hidden_neurons:], self.dlogits.t()
         self.minus_one, self.ones = self.flat.new_tensor(-1.0), self.flat.new_ones(n)
         self.first = _Table(self) if table_pays(*sizes) else _Direct(self)
 
@@ -151,27 +162,37 @@ class FastStep:
         """Write the gradient of minibatch i of the piece; target = -y^T / n and logits are (vocab_size, n)."""
         h, dh, dlogits = self.h, self.dh, self.dlogits
         _round(self.flat, self.flat_)
-        two_z = self.first.forward(i)  # z = E W1 + b1
+        two_z = self.first.forward(i)  # z = E W + b
+        if self.connects:
+            two_z, two_skipped = two_z[:, : self.hidden_neurons], two_z[:, self.hidden_neurons :]
         torch.sigmoid(two_z, out=h)
         torch.add(self.minus_one, h, alpha=2, out=h)  # h = tanh(z) = 2 sigmoid(2 z) - 1, in a third of tanh's time
         if self.dropout:
             torch.mul(h, self.mask.draw(), out=self.dropped)
         _round(self.dropped, self.dropped_)
         logits_ = logits if self.logits_ is dlogits else self.logits_
-        torch.addmm(self.b2_, self.W2T_, self.dropped_T, out=logits_)  # logits = h W2 + b2, transposed
-        _round(logits_, logits)
+        if self.connects:
+            torch.mm(self.W2T_, self.dropped_T, out=logits_)  # logits = h W2 + E D + b2, transposed
+            _round(logits_, logits)
+            logits.add_(two_skipped.t(), alpha=0.5)
+        else:
+            torch.addmm(self.b2_, self.W2T_, self.dropped_T, out=logits_)  # logits = h W2 + b2, transposed
+            _round(logits_, logits)
         torch.softmax(logits, 0, out=dlogits)
         torch.add(target, dlogits, alpha=1 / self.batch_size, out=dlogits)  # dlogits = (softmax(logits) - y) / n
         _round(dlogits, self.dlogits_)
         torch.mm(self.dlogits_, self.dropped_, out=self.dW2T_)  # dW2 = h^T dlogits, transposed
         _round(self.dW2T_, self.dW2T)
-        torch.mv(dlogits, self.ones, out=self.db2)  # db2 = sum of dlogits over examples
+        if self.connects:
+            self.dskipped.copy_(self.dlogits_columns)  # and db2 with the first layer's biases
+        else:
+            torch.mv(dlogits, self.ones, out=self.db2)  # db2 = sum of dlogits over examples
         torch.mm(self.dlogits_T, self.W2T_, out=self.dh_)  # dh = dlogits W2^T
         _round(self.dh_, dh)
         if self.dropout:
             dh.mul_(self.mask.mask)
         _tanh_backward(dh, h, grad_input=dh)  # dz = dh (1 - h^2)
-        self.first.backward(i, dh)
+        self.first.backward(i, self.dz)
 
     def _update(self, lr: float, count: Tensor) -> None:
         """Move the weights against the gradient; `count` numbers the steps from 1."""
@@ -189,16 +210,16 @@ class FastStep:
 
 
 class _Direct:
-    """z = E W1 + b1; E (n, block_size * embedding_size) holds the embeddings of a context side by side."""
+    """z = E W + b; E (n, block_size * embedding_size) holds the embeddings of a context side by side."""
 
     def __init__(self, step: FastStep) -> None:
         self.step = step
-        inputs, embedding_size = len(step.W1), step.C.shape[1]
+        inputs, embedding_size = len(step.W), step.C.shape[1]
         self.rows_ = step.C_.new_empty(step.batch_size * inputs // embedding_size, embedding_size)
         self.E_ = self.rows_.view(step.batch_size, inputs)
         self.dE = step.flat.new_empty(inputs, step.batch_size)
-        self.two_z_, self.dz_, self.dE_, self.dW1_ = map(step.twin, (step.h, step.dh, self.dE, step.dW1))
-        self.E_T, self.dz_T, self.dz_columns = self.E_.t(), self.dz_.t(), step.dh.t()
+        self.two_z_, self.dz_, self.dE_, self.dW_ = map(step.twin, (step.z, step.dz, self.dE, step.dW))
+        self.E_T, self.dz_T, self.dz_columns = self.E_.t(), self.dz_.t(), step.dz.t()
         self.dE_flat, self.dC_flat = self.dE.view(-1), step.dC.view(-1)
         self.column = torch.arange(embedding_size, dtype=torch.int32).unsqueeze(1)
 
@@ -213,31 +234,31 @@ class _Direct:
     def forward(self, i: int) -> Tensor:
         step = self.step
         torch.index_select(step.C_, 0, self.characters[i], out=self.rows_)  # E = C[x]
-        torch.addmm(step.b1_, self.E_, step.W1_, beta=2, alpha=2, out=self.two_z_)  # 2 z = 2 (E W1 + b1)
-        _round(self.two_z_, step.h)
-        return step.h
+        torch.addmm(step.b_, self.E_, step.W_, beta=2, alpha=2, out=self.two_z_)  # 2 z = 2 (E W + b)
+        _round(self.two_z_, step.z)
+        return step.z
 
     def backward(self, i: int, dz: Tensor) -> None:
         step = self.step
         _round(dz, self.dz_)
-        torch.mm(self.E_T, self.dz_, out=self.dW1_)  # dW1 = E^T dz
-        _round(self.dW1_, step.dW1)
-        torch.mv(self.dz_columns, step.ones, out=step.db1)  # db1 = sum of dz over examples
-        torch.mm(step.W1_, self.dz_T, out=self.dE_)  # dE = dz W1^T, transposed
+        torch.mm(self.E_T, self.dz_, out=self.dW_)  # dW = E^T dz
+        _round(self.dW_, step.dW)
+        torch.mv(self.dz_columns, step.ones, out=step.db)  # db = sum of dz over examples
+        torch.mm(step.W_, self.dz_T, out=self.dE_)  # dE = dz W^T, transposed
         _round(self.dE_, self.dE)
         self.dC_flat.zero_().index_add_(0, self.places[i], self.dE_flat)  # dC[c] = sum of dE where x is c
 
 
 class _Table:
-    """z = sum over positions b of T[b, x_b], with a table T[b] = C W1[b] for each position, and b1 added to T[0]."""
+    """z = sum over positions b of T[b, x_b], with a table T[b] = C W[b] for each position, and b added to T[0]."""
 
     def __init__(self, step: FastStep) -> None:
         self.step = step
         block_size = step.config.block_size
         self.C = step.C.expand(block_size, -1, -1)
-        self.W1, self.dW1 = (W1.view(block_size, -1, W1.shape[1]) for W1 in (step.W1, step.dW1))
-        self.CT, self.W1T = self.C.transpose(1, 2), self.W1.transpose(1, 2)
-        self.T = torch.bmm(self.C, self.W1)
+        self.W, self.dW = (W.view(block_size, -1, W.shape[1]) for W in (step.W, step.dW))
+        self.CT, self.WT = self.C.transpose(1, 2), self.W.transpose(1, 2)
+        self.T = torch.bmm(self.C, self.W)
         self.rows = self.T.flatten(0, 1)
         self.dC_parts = torch.empty_like(self.C, memory_format=torch.contiguous_format)
         self.ones = step.flat.new_ones(len(step.C))
@@ -256,8 +277,8 @@ class _Table:
         self.row_starts = F.pad(uses.cumsum(1), (1, 0)).unbind()
 
     def forward(self, i: int) -> Tensor:
-        torch.baddbmm(self.T, self.C, self.W1, beta=0, alpha=2, out=self.T)  # 2 T
-        self.T[0].add_(self.step.b1, alpha=2)
+        torch.baddbmm(self.T, self.C, self.W, beta=0, alpha=2, out=self.T)  # 2 T
+        self.T[0].add_(self.step.b, alpha=2)
         two_z: Tensor = F.embedding_bag(self.rows_of[i], self.rows, self.starts, mode="sum", include_last_offset=True)
         return two_z
 
@@ -265,10 +286,10 @@ class _Table:
         # dT[b, c] = sum of dz over the examples with x_b = c
         dT = F.embedding_bag(self.examples_of[i], dz, self.row_starts[i], mode="sum", include_last_offset=True)
         dT = dT.view(self.T.shape)
-        torch.mv(dT[0].t(), self.ones, out=self.step.db1)  # db1 = sum of dz over examples = sum of the rows of dT[0]
-        torch.bmm(self.CT, dT, out=self.dW1)  # dW1[b] = C^T dT[b]
-        torch.bmm(dT, self.W1T, out=self.dC_parts)
-        torch.sum(self.dC_parts, 0, out=self.step.dC)  # dC = sum over b of dT[b] W1[b]^T
+        torch.mv(dT[0].t(), self.ones, out=self.step.db)  # db = sum of dz over examples = sum of the rows of dT[0]
+        torch.bmm(self.CT, dT, out=self.dW)  # dW[b] = C^T dT[b]
+        torch.bmm(dT, self.WT, out=self.dC_parts)
+        torch.sum(self.dC_parts, 0, out=self.step.dC)  # dC = sum over b of dT[b] W[b]^T
 
 
 def _round(source: Tensor, target: Tensor) -> None:

@@ -9,17 +9,41 @@ from makemore.contexts import DistinctContexts, entries_of, rank_rows
 
 
 @dataclass(frozen=True)
-class _Order:
-    """One order of the model, its entries sparse as in DistinctContexts.
+class Order:
+    """The contexts of one length that train has, in lexicographic order, their entries sparse as in DistinctContexts.
 
-    P(w | context) = (count(context, w) - discount)+ / total(context) + backoff(context) P(w | context less one).
+    P(w | context) = probability(context, w) + backoff(context) P(w | context less its oldest character). Behind the
+    last context stands one for all that train does not have: it has no entries, and its backoff is 1.
     """
 
-    parent: Tensor  # the context one character shorter, in the order below, (contexts,) int32
-    offsets: Tensor  # (contexts + 1,) int64
+    oldest: Tensor  # character of each context, (contexts,) of the contexts' dtype
+    parent: Tensor  # the context without it, in the order below, (contexts,) int32
+    offsets: Tensor  # (contexts + 2,) int64
     next_tokens: Tensor  # (entries,) of the contexts' dtype
     probabilities: Tensor  # the first term, (entries,) float32
-    backoff: Tensor  # discount * distinct next characters / total, (contexts,) float32
+    backoff: Tensor  # (contexts + 1,) float32
+
+    def extend(self, table: Tensor, places: Tensor) -> None:
+        """Turn P(. | shorter context), (k, vocab_size), into P(. | context) of the contexts `places`, (k,)."""
+        table.mul_(self.backoff[places].unsqueeze(1))
+        row, entry = entries_of(self.offsets, places)
+        table[row, self.next_tokens[entry].long()] += self.probabilities[entry]
+
+
+def make_order(
+    oldest: Tensor, parent: Tensor, row: Tensor, token: Tensor, probabilities: Tensor, backoff: Tensor
+) -> Order:
+    """An order from its entries, which stand in the order of their contexts `row`, and the backoff of each context."""
+    lengths = torch.bincount(row, minlength=len(parent) + 1)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return Order(oldest.clone(), parent.int(), offsets, token, probabilities, torch.cat([backoff, torch.ones(1)]))
+
+
+def shorten(x: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """The distinct contexts x (m, length) less their oldest characters, and which of these each of them becomes."""
+    shorter = x[:, 1:]
+    size, parent = rank_rows(shorter.unbind(1), len(x), vocab_size)
+    return torch.empty(size, shorter.shape[1], dtype=x.dtype).index_copy_(0, parent, shorter), parent
 
 
 class KneserNey:
@@ -32,41 +56,39 @@ class KneserNey:
 
     def __init__(self, contexts: DistinctContexts, discount: float) -> None:
         self.vocab_size = vocab_size = contexts.vocab_size
-        self._orders: list[_Order] = []  # from the whole context down to one character
+        self.orders: list[Order] = []  # from one character up to the whole context
         x = contexts.x
         row = torch.repeat_interleave(contexts.offsets.diff())
         token, count = contexts.next_tokens, contexts.counts
         while x.shape[1] > 0:
-            shorter = x[:, 1:]
-            size, parent = rank_rows(shorter.unbind(1), len(x), vocab_size)
-            self._orders.append(_discounted(row, token, count, parent, discount))
+            shorter, parent = shorten(x, vocab_size)
+            probabilities, backoff = _discounted(row, count, len(x), discount)
+            self.orders.insert(0, make_order(x[:, 0], parent, row, token, probabilities, backoff))
             # Each entry of the longer order has another character before the shorter context.
             pair, count = torch.unique(parent[row] * vocab_size + token, return_counts=True)
             row, token = pair // vocab_size, (pair % vocab_size).to(x.dtype)
-            x = torch.empty(size, shorter.shape[1], dtype=x.dtype).index_copy_(0, parent, shorter)
+            x = shorter
         characters = torch.zeros(vocab_size).index_add_(0, token.long(), count.float())
         above = (characters - discount).clamp_(min=0)
-        self._base = (above + (characters.sum() - above.sum()) / vocab_size) / characters.sum()
+        self.base = (above + (characters.sum() - above.sum()) / vocab_size) / characters.sum()
 
     def targets(self, contexts: Tensor) -> Tensor:
         """Smoothed distributions of the contexts (k,), as (k, vocab_size) float32 rows."""
         chain = [contexts]
-        for order in self._orders:
+        for order in reversed(self.orders[1:]):
             chain.append(order.parent[chain[-1]].long())
-        table = self._base.expand(len(contexts), -1).clone()
-        for order, places in zip(reversed(self._orders), reversed(chain[:-1]), strict=True):
-            table.mul_(order.backoff[places].unsqueeze(1))
-            row, entry = entries_of(order.offsets, places)
-            table[row, order.next_tokens[entry].long()] += order.probabilities[entry]
+        table = self.base.expand(len(contexts), -1).clone()
+        for order, places in zip(self.orders, reversed(chain), strict=True):
+            order.extend(table, places)
         return table
 
 
-def _discounted(row: Tensor, token: Tensor, count: Tensor, parent: Tensor, discount: float) -> _Order:
-    """One order from its entries, which stand in the order of their contexts."""
-    contexts = len(parent)
-    lengths = torch.bincount(row, minlength=contexts)
+def _discounted(row: Tensor, count: Tensor, contexts: int, discount: float) -> tuple[Tensor, Tensor]:
+    """(count - discount)+ / total of each entry, and what that leaves of each context's mass.
+
+    Without a discount nothing is left, and what rounding leaves is not taken for it.
+    """
     total = torch.zeros(contexts).index_add_(0, row, count.float())
     probabilities = (count.float() - discount).clamp_(min=0) / total[row]
-    kept = torch.zeros(contexts).index_add_(0, row, probabilities)
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    return _Order(parent.int(), offsets, token, probabilities, 1 - kept)
+    left = 1 - torch.zeros(contexts).index_add_(0, row, probabilities)
+    return probabilities, left.clamp_(min=0) if discount else torch.zeros(contexts)

@@ -1,4 +1,4 @@
-"""The neural language model of Bengio et al. 2003, without direct connections from embeddings to logits."""
+"""The neural language model of Bengio et al. 2003, with or without direct connections from embeddings to logits."""
 
 import math
 from dataclasses import dataclass
@@ -11,30 +11,38 @@ from makemore.limits import check
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """Shape of an MLP: `block_size` characters of context, `embedding_size` numbers each, one hidden layer."""
+    """Shape of an MLP: `block_size` characters of context, `embedding_size` numbers each, at most one hidden layer."""
 
     block_size: int
     embedding_size: int
-    hidden_neurons: int
+    hidden_neurons: int  # 0: no hidden layer
     dropout: float  # of the hidden layer, while training
+    direct: bool = False  # connections from the embeddings to the logits; without a hidden layer there are always some
 
     def __post_init__(self) -> None:
         check("block_size", self.block_size, low=1, high=64)
         check("embedding_size", self.embedding_size, low=1, high=4096)
-        check("hidden_neurons", self.hidden_neurons, low=1, high=65536)
+        check("hidden_neurons", self.hidden_neurons, low=0, high=65536)
         check("dropout", self.dropout, low=0, high=0.99)
+
+    @property
+    def connects(self) -> bool:
+        """Whether embeddings are connected to the logits directly."""
+        return self.direct or self.hidden_neurons == 0
 
     def parameters(self, vocab_size: int) -> int:
         """Trainable numbers in the model."""
         inputs = self.block_size * self.embedding_size
-        return vocab_size * self.embedding_size + (inputs + 1 + vocab_size) * self.hidden_neurons + vocab_size
+        hidden = (inputs + 1 + vocab_size) * self.hidden_neurons
+        return vocab_size * self.embedding_size + hidden + vocab_size + self.connects * inputs * vocab_size
 
 
 class MLP(nn.Module):
-    """logits = tanh(concat(C[x]) W1 + b1) W2 + b2, the parameters as in the lecture.
+    """logits = tanh(concat(C[x]) W1 + b1) W2 + b2, the parameters as in the lecture, and + concat(C[x]) D where direct.
 
     C (vocab_size, embedding_size), W1 (block_size * embedding_size, hidden_neurons), b1 (hidden_neurons,),
-    W2 (hidden_neurons, vocab_size), b2 (vocab_size,).
+    W2 (hidden_neurons, vocab_size), b2 (vocab_size,), D (block_size * embedding_size, vocab_size) or None. Without a
+    hidden layer W1, b1 and W2 are empty, and what is left is logits = concat(C[x]) D + b2.
     """
 
     def __init__(self, config: MLPConfig, vocab_size: int, generator: torch.Generator) -> None:
@@ -48,8 +56,11 @@ class MLP(nn.Module):
         self.C = normal(vocab_size, config.embedding_size, 1.0)
         self.W1 = normal(inputs, hidden, 1 / math.sqrt(inputs))  # unit-variance inputs to tanh: few of them saturate
         self.b1 = nn.Parameter(torch.zeros(hidden))
-        self.W2 = normal(hidden, vocab_size, 0.1 / math.sqrt(hidden))  # small logits: the first loss is log(vocab_size)
+        self.W2 = normal(
+            hidden, vocab_size, 0.1 / math.sqrt(max(hidden, 1))
+        )  # small logits: first loss log(vocab_size)
         self.b2 = nn.Parameter(torch.zeros(vocab_size))
+        self.D = normal(inputs, vocab_size, 0.1 / math.sqrt(inputs)) if config.connects else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (n, vocab_size) of contexts x, (n, block_size) int64 in [0, vocab_size).
@@ -60,9 +71,15 @@ class MLP(nn.Module):
         h = torch.tanh(embeddings @ self.W1 + self.b1)
         if mask is not None:
             h = h * mask
-        return h @ self.W2 + self.b2
+        logits = h @ self.W2 + self.b2
+        return logits if self.D is None else logits + embeddings @ self.D
 
     @property
     def decayed(self) -> list[nn.Parameter]:
-        """What weight decay shrinks: the matrices, not the biases."""
-        return [self.C, self.W1, self.W2]
+        """What weight decay shrinks: the matrices, not the biases.
+
+        Without a hidden layer b2 too. The penalty is then what smoothing is to counts: it draws towards the uniform
+        distribution, which free biases would keep it from.
+        """
+        matrices = [self.C, self.W1, self.W2] + ([] if self.D is None else [self.D])
+        return matrices if self.config.hidden_neurons else [*matrices, self.b2]

@@ -1,41 +1,122 @@
-"""Counted n-grams with additive smoothing: the lecture's first language model, for any order."""
+"""Counted n-grams: the lecture's first language model, for orders 1 to 6, smoothed in one of two ways."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from makemore.contexts import Examples, rank_rows
+from makemore.contexts import DistinctContexts
+from makemore.kneser_ney import KneserNey, Order, make_order, shorten
+from makemore.limits import LimitError, check
+
+ESTIMATORS = ("additive", "kneser_ney")
 
 
 @dataclass(frozen=True)
-class NgramCounts:
-    """How often train has what each example of another split asks about."""
+class NgramConfig:
+    """Which n-grams are counted, and how counts become probabilities."""
 
-    followed: Tensor  # the example's context by its next character, (n,) float64
-    seen: Tensor  # the example's context, (n,) float64
-    vocab_size: int
+    order: int  # characters of an n-gram: the context and the next one
+    # "additive": `smoothing` is added to each count; "kneser_ney": interpolated with shorter contexts, with `discount`.
+    estimator: str
+    smoothing: float
+    discount: float
 
-    def losses(self, smoothing: float) -> Tensor:
-        """Negative log-likelihood of each example in nats, (n,) float64; infinite where smoothing leaves a zero.
+    def __post_init__(self) -> None:
+        check("order", self.order, low=1, high=6)
+        if self.estimator not in ESTIMATORS:
+            raise LimitError("estimator", self.estimator, " or ".join(ESTIMATORS))
+        check("smoothing", self.smoothing, low=0)
+        check("discount", self.discount, low=0, high=1)
 
-        p = (count(context, next) + smoothing) / (count(context) + smoothing * vocab_size)
-        """
-        probability = (self.followed + smoothing) / (self.seen + smoothing * self.vocab_size)
-        return -probability.nan_to_num(0.0).log()  # 0 / 0: a context that train does not have, without smoothing
+    @property
+    def block_size(self) -> int:
+        """Characters of context that the model is given; order 1 ignores its one."""
+        return max(1, self.order - 1)
+
+    @property
+    def amount(self) -> tuple[str, float]:
+        """The key that says how much is smoothed, and its value; at 0, what train does not have is impossible."""
+        return ("smoothing", self.smoothing) if self.estimator == "additive" else ("discount", self.discount)
 
 
-def count_ngrams(train: Examples, examples: Examples) -> NgramCounts:
-    """Count in train what the examples need; an n-gram's order is one more than the block size of both."""
-    n, vocab_size = len(train), train.vocab_size
-    positions = [split.positions.long() for split in (train, examples)]
-    streams = [train.stream, examples.stream]
+class Ngram(nn.Module):
+    """P(next character | context) from sparse tables: exact, for any context, also one that train does not have.
 
-    def column(back: int) -> Tensor:
-        return torch.cat([stream[place - back] for stream, place in zip(streams, positions, strict=True)]).long()
+    Both estimators are mixtures, from short contexts to long ones. Kneser-Ney has entries at each length. Additive
+    smoothing mixes the longest contexts with the uniform distribution,
 
-    contexts, context = rank_rows(map(column, range(train.block_size, 0, -1)), n + len(examples), vocab_size)
-    pair = torch.unique(context * vocab_size + column(0), return_inverse=True)[1]
-    followed = torch.bincount(pair[:n], minlength=int(pair.max()) + 1)
-    seen = torch.bincount(context[:n], minlength=contexts)
-    return NgramCounts(followed[pair[n:]].double(), seen[context[n:]].double(), vocab_size)
+        (count + smoothing) / (total + smoothing V) = count / (total + smoothing V) + backoff / V,
+
+    and shorter contexts are there only to find them. A context that train does not have is one that has counted
+    nothing: it leaves the distribution of the shorter one, in the end the uniform one, with or without smoothing.
+    """
+
+    base: Tensor
+
+    def __init__(self, config: NgramConfig, base: Tensor, orders: list[Order]) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("base", base)  # P(next character), (vocab_size,) float32
+        for length, order in enumerate(orders, 1):
+            for name, table in vars(order).items():
+                self.register_buffer(f"{name}_{length}", table)
+        self._orders = orders  # from one character up
+        self._parents = [1, *(len(order.backoff) for order in orders)]
+        self._keys = []  # of each order's contexts, rising: a place behind the last one is that of no context
+        for order, parents in zip(orders, self._parents, strict=False):
+            keys = order.oldest.long() * parents + order.parent
+            self._keys.append(torch.cat([keys, keys.new_full((1,), torch.iinfo(torch.int64).max)]))
+
+    @classmethod
+    def fit(cls, config: NgramConfig, contexts: DistinctContexts) -> "Ngram":
+        """Count; `contexts` are those of train with `config.block_size`."""
+        if config.order == 1:
+            contexts = contexts.merged()
+        if config.estimator == "kneser_ney":
+            counted = KneserNey(contexts, config.discount)
+            return cls(config, counted.base, counted.orders)
+        return cls(config, *_additive(contexts, config.smoothing))
+
+    @classmethod
+    def from_state(cls, config: NgramConfig, state: Mapping[str, Tensor]) -> "Ngram":
+        """The model whose state_dict() this is."""
+        names = [field.name for field in fields(Order)]
+        lengths = range(1, config.order)
+        orders = [Order(**{name: state[f"{name}_{length}"] for name in names}) for length in lengths]
+        return cls(config, state["base"], orders)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log-probabilities (n, vocab_size) of contexts x, (n, block_size) int64 in [0, vocab_size): logits, too."""
+        table = self.base.expand(len(x), -1).clone()
+        place = torch.zeros(len(x), dtype=torch.int64)  # of the empty context
+        for length, (order, keys) in enumerate(zip(self._orders, self._keys, strict=True), 1):
+            key = x[:, -length] * self._parents[length - 1] + place
+            found = torch.searchsorted(keys, key)
+            place = torch.where(keys[found] == key, found, len(keys) - 1)
+            order.extend(table, place)
+        return table.log_()
+
+    @property
+    def entries(self) -> int:
+        """Probabilities that it keeps: one for each character, and one for each n-gram of train at the orders used."""
+        return len(self.base) + sum(len(order.probabilities) for order in self._orders)
+
+
+def _additive(contexts: DistinctContexts, smoothing: float) -> tuple[Tensor, list[Order]]:
+    """Base and orders of additive smoothing."""
+    x, vocab_size = contexts.x, contexts.vocab_size
+    row, token, count = torch.repeat_interleave(contexts.offsets.diff()), contexts.next_tokens, contexts.counts.double()
+    total = torch.zeros(len(x), dtype=torch.float64).index_add_(0, row, count) + smoothing * vocab_size
+    probabilities, backoff = (count / total[row]).float(), (smoothing * vocab_size / total).float()
+    base = torch.full((vocab_size,), 1 / vocab_size)
+    if x.shape[1] == 0:
+        return base.mul_(backoff).index_add_(0, token.long(), probabilities), []
+    orders: list[Order] = []
+    while x.shape[1] > 0:
+        shorter, parent = shorten(x, vocab_size)
+        orders.insert(0, make_order(x[:, 0], parent, row, token, probabilities, backoff))
+        x, backoff = shorter, torch.ones(len(shorter))
+        row, token, probabilities = row[:0], token[:0], probabilities[:0]
+    return base, orders

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from makemore.contexts import rank_rows
 from makemore.data import Alphabet
+from makemore.evaluate import device_of
 from makemore.limits import check
 
 _ROWS = 100_000  # words that are drawn for at a time: it bounds the memory
@@ -69,6 +70,6 @@ def _distinct_logits(model: nn.Module, x: Tensor, vocab_size: int) -> tuple[Tens
     count, place = rank_rows(x.unbind(1), len(x), vocab_size)
     example_of = torch.empty(count, dtype=torch.int64)
     example_of[place] = torch.arange(len(x))
-    device = next(model.parameters()).device
+    device = device_of(model)
     blocks = [model(block.to(device)).cpu().double() for block in torch.split(x[example_of], _CONTEXTS)]
     return torch.cat(blocks), place

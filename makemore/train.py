@@ -1,4 +1,4 @@
-"""The training loop: minibatches in, evaluations out. It reports; it does not log."""
+"""The training loop: minibatches in, evaluations out; or one pass that counts. It reports; it does not log."""
 
 import hashlib
 import math
@@ -15,11 +15,12 @@ from torch import Tensor
 from makemore.autograd_step import AutogradStep
 from makemore.contexts import DistinctContexts, Examples, build_examples, distinct_contexts
 from makemore.data import Alphabet, Split
-from makemore.evaluate import mean_loss
+from makemore.evaluate import count_impossible, mean_loss
 from makemore.fast_step import PRECISIONS, FastStep
 from makemore.kneser_ney import KneserNey
 from makemore.limits import LimitError, check
 from makemore.model import MLP, MLPConfig
+from makemore.ngram import Ngram, NgramConfig
 from makemore.optimizer import Optimizer
 from makemore.schedule import Schedule, learning_rates
 
@@ -58,18 +59,19 @@ class TrainConfig:
 class Evaluation:
     """One point of a run's loss curve; losses in nats per character."""
 
-    step: int  # steps taken so far
-    train_loss: float  # mean over the minibatches since the last evaluation, under dropout if there is any
+    step: int  # steps taken so far; of counts, 1
+    # Mean over the minibatches since the last evaluation, under dropout if there is any; of counts, over all of train.
+    train_loss: float
     dev_loss: float
-    lr: float  # of the last step taken
-    train_sd: float  # standard deviation of the minibatches' losses since the last evaluation
+    lr: float | None  # of the last step taken; counts have none
+    train_sd: float  # standard deviation of the minibatches' losses since the last evaluation; of counts, 0
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """A trained model, with the weights of its best evaluation, and what it cost."""
 
-    model: MLP
+    model: MLP | Ngram
     best_dev_loss: float
     best_step: int
     train_seconds: float  # the training steps alone
@@ -80,6 +82,10 @@ class TrainResult:
 
 class Diverged(ArithmeticError):
     """The loss became NaN, infinite or far worse than guessing: a smaller learning rate would help."""
+
+
+class InfiniteLoss(ArithmeticError):
+    """Counts give characters of dev probability zero: smoothing would help."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +192,44 @@ def train(
         evaluation_seconds=evaluation_seconds,
         steps_per_second=config.steps / train_seconds,
         parameters=model_config.parameters(vocab_size),
+    )
+
+
+def count_ngrams(
+    corpus: Corpus,
+    config: NgramConfig,
+    report: Callable[[int, float], None] = lambda step, dev_loss: None,
+    curve: list[Evaluation] | None = None,
+) -> TrainResult:
+    """Fit n-grams to train in one pass, as one step of a run: `report` and `curve` are those of `train`.
+
+    Raises:
+        InfiniteLoss: a character of dev has probability zero.
+    """
+    curve = [] if curve is None else curve
+    with one_thread():
+        start_time = time.perf_counter()
+        model = Ngram.fit(config, corpus.train_contexts)
+        counted_time = time.perf_counter()
+        train_loss, dev_loss = mean_loss(model, corpus.train_contexts), mean_loss(model, corpus.dev_contexts)
+        evaluated_time = time.perf_counter()
+        if math.isinf(dev_loss):
+            key, value = config.amount
+            impossible, examples = count_impossible(model, corpus.dev_contexts), len(corpus.dev_contexts.index)
+            raise InfiniteLoss(
+                f"the dev loss is infinite: {impossible} of {examples} dev characters have probability zero, as "
+                f"model.{key} is {value:g}; set model.{key} above {value:g}"
+            )
+    curve.append(Evaluation(1, train_loss, dev_loss, lr=None, train_sd=0.0))
+    report(1, dev_loss)
+    return TrainResult(
+        model=model,
+        best_dev_loss=dev_loss,
+        best_step=1,
+        train_seconds=counted_time - start_time,
+        evaluation_seconds=evaluated_time - counted_time,
+        steps_per_second=1 / (counted_time - start_time),
+        parameters=model.entries,
     )
 
 

@@ -19,12 +19,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from makemore.data import SPLIT_RULES
 from makemore.limits import LimitError, check
 from makemore.model import MLPConfig
+from makemore.ngram import NgramConfig
 from makemore.optimizer import OPTIMIZERS, Optimizer
 from makemore.schedule import SCHEDULES, Schedule
 from makemore.train import TrainConfig
 from sweeps.errors import RequestError
 
-MODELS = {"mlp": MLPConfig}
+ModelConfig = MLPConfig | NgramConfig
+MODELS: dict[str, type[ModelConfig]] = {"mlp": MLPConfig, "ngram": NgramConfig}
 DEVICES = ("cpu", "cuda")
 RUN_KEYS = ("data", "model", "optimizer", "schedule", "train", "seed", "device")
 _ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "hydra")
@@ -52,30 +54,41 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a run's weights."""
+    """Everything that decides a run's weights; of a model that is counted, `data` and `model` alone do."""
 
     data: DataConfig
-    model: MLPConfig
+    model: ModelConfig
     optimizer: Optimizer
     schedule: Schedule
     train: TrainConfig
     seed: int
     device: str
 
+    @property
+    def evaluations(self) -> int:
+        """Of the dev split, in the whole run."""
+        return 1 if isinstance(self.model, NgramConfig) else self.train.evaluations
+
     def params(self) -> dict[str, Any]:
-        """Flat dotted keys, spelled as on the command line: {"model": "mlp", "model.block_size": 3, ...}."""
+        """Flat dotted keys, spelled as on the command line: {"model": "mlp", "model.block_size": 3, ...}.
+
+        Those that say nothing to the model are left out; the seed always draws the samples.
+        """
+        groups = [("data", self.data.name), ("model", name_of(MODELS, self.model))]
+        rest: dict[str, Any] = {"seed": self.seed}
+        if not isinstance(self.model, NgramConfig):
+            groups += [
+                ("optimizer", name_of(OPTIMIZERS, self.optimizer)),
+                ("schedule", name_of(SCHEDULES, self.schedule)),
+                ("train", ""),
+            ]
+            rest |= {"device": self.device}
         params: dict[str, Any] = {}
-        for group, name in (
-            ("data", self.data.name),
-            ("model", name_of(MODELS, self.model)),
-            ("optimizer", name_of(OPTIMIZERS, self.optimizer)),
-            ("schedule", name_of(SCHEDULES, self.schedule)),
-            ("train", None),
-        ):
+        for group, name in groups:
             fields = dataclasses.asdict(getattr(self, group))
             params |= {group: name} if name else {}
             params |= {f"{group}.{key}": value for key, value in fields.items() if key != "name"}
-        return params | {"seed": self.seed, "device": self.device}
+        return params | rest
 
     def digest(self, without: tuple[str, ...] = ()) -> str:
         """Identity of the run: a hash of its resolved params, paths left out (12 hex digits)."""

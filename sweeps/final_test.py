@@ -24,11 +24,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
 from makemore.bootstrap import intervals
-from makemore.contexts import build_examples
 from makemore.data import read_words
-from makemore.evaluate import mean_loss, sum_by_word, word_losses
+from makemore.evaluate import mean_loss, word_losses
 from makemore.held_out import read_test_words, share_of
-from makemore.ngram import count_ngrams
+from makemore.ngram import Ngram, NgramConfig
 from makemore.train import one_thread
 from sweeps.config import DataConfig, check_study_name, one_line, read_node
 from sweeps.confirm import ConfirmConfig, confirm_study_name, confirmations
@@ -187,6 +186,12 @@ def _find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Ca
     if digest_weights(saved.model.state_dict()) != trial.user_attrs["weights_digest"]:
         raise RequestError(
             f"study.name is {name}; the weights of run {run_id} are not those that were recorded: altered"
+        )
+    if isinstance(saved.model, Ngram) and saved.model.config.amount[1] == 0:
+        key = saved.model.config.amount[0]
+        raise RequestError(
+            f"study.name is {name}; its winner's model.{key} is 0, so that its test loss may be infinite: give a study "
+            f"with model.{key} above 0"
         )
     data = _read_data(store.fetch_artifact(run_id, "config.yaml"))
     source = load_source(data)
@@ -371,14 +376,15 @@ def evaluate(candidate: Candidate, words: list[str]) -> dict[str, Any]:
 
 def _baselines(candidate: Candidate, words: list[str], characters: Tensor) -> list[tuple[str, float | None, Tensor]]:
     """Name, smoothing and word losses of guessing, and of counted n-grams with the smoothing that is best on dev."""
-    alphabet, split = candidate.source.alphabet, candidate.source.split
+    alphabet = candidate.source.alphabet
     found: list[tuple[str, float | None, Tensor]] = [("uniform", None, characters * math.log(alphabet.vocab_size))]
     for order in _ORDERS:
-        train, dev, test = (build_examples(part, alphabet, order - 1) for part in (split.train, split.dev, words))
-        on_dev = count_ngrams(train, dev)
-        smoothing = min(_SMOOTHING, key=lambda amount: float(on_dev.losses(amount).mean()))
-        losses, _ = sum_by_word(count_ngrams(train, test).losses(smoothing), words)
-        found.append((f"{order}-gram counts", smoothing, losses))
+        corpus = load_corpus(candidate.data, order - 1)
+        configs = [NgramConfig(order, "additive", smoothing, discount=0.0) for smoothing in _SMOOTHING]
+        models = (Ngram.fit(config, corpus.train_contexts) for config in configs)
+        best = min(models, key=lambda model: mean_loss(model, corpus.dev_contexts))
+        losses, _ = word_losses(best, words, alphabet, order - 1)
+        found.append((f"{order}-gram counts", best.config.smoothing, losses))
     return found
 
 

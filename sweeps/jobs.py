@@ -41,7 +41,8 @@ class Jobs:
                 try:
                     OmegaConf.update(cfg, key, value)
                 except OmegaConfBaseException as error:
-                    raise ConfigCompositionException(f"Could not override '{key}'") from error
+                    hint = f": is space={cfg.space.name} for another model?" if key.startswith("model.") else ""
+                    raise ConfigCompositionException(f"Could not override '{key}'{hint}") from error
         with open_dict(cfg.hydra):
             cfg.hydra.job.id = cfg.hydra.job.num = number
             plain = [format_override(key, value) for key, value in setting.items() if key not in self._groups]

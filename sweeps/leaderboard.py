@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 from optuna.trial import TrialState
-from scipy import stats
 
 from sweeps.config import RUN_KEYS, check_study_name
 from sweeps.confirm import ConfirmConfig, confirmations
@@ -70,6 +69,8 @@ def settings(runs: pd.DataFrame) -> pd.DataFrame:
     Of runs with the same seed, one counts: the others say the same again. A run that confirms a trial and diverged
     makes the mean infinite; what else did not finish is left out.
     """
+    from scipy.special import stdtrit
+
     diverged = (runs["kind"] == "confirm") & (runs["state"] == TrialState.PRUNED.name)
     losses = runs["best_dev_loss"].mask(diverged, math.inf)
     counted = runs.assign(best_dev_loss=losses)[diverged | (runs["state"] == TrialState.COMPLETE.name)]
@@ -85,7 +86,7 @@ def settings(runs: pd.DataFrame) -> pd.DataFrame:
     figures = pd.DataFrame({key: value for key, value in of_setting.items() if value is not None})
     figures["sd"] = figures["sd"].where(figures["mean_dev_loss"] < math.inf)
     n = figures["n"]
-    half = stats.t.ppf((1 + _LEVEL) / 2, (n - 1).where(n > 1)) * figures["sd"] / n**0.5
+    half = stdtrit((n - 1).where(n > 1), (1 + _LEVEL) / 2) * figures["sd"] / n**0.5
     figures["mean_low"], figures["mean_high"] = figures["mean_dev_loss"] - half, figures["mean_dev_loss"] + half
     figures["train_seconds"] = groups["train_seconds"].mean()
     best = board.drop_duplicates("group_hash").set_index("group_hash")

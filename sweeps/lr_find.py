@@ -9,7 +9,9 @@ from omegaconf import DictConfig
 
 from makemore.limits import LimitError
 from makemore.lr_range import LrRange, LrRangeResult, lr_range_test
+from makemore.ngram import NgramConfig
 from sweeps.config import read_node, read_run_config
+from sweeps.errors import RequestError
 from sweeps.runs import run_name
 from sweeps.sources import load_corpus, load_source
 from sweeps.tracking import open_tracking
@@ -42,6 +44,8 @@ def lr_find(cfg: DictConfig) -> str:
     run_config = read_run_config(cfg)
     config: LrFindConfig = read_node(LrFindConfig, cfg, "lr_find")
     picture = config.picture
+    if isinstance(run_config.model, NgramConfig):
+        raise RequestError("model is ngram; it must be mlp: counts have no learning rate to find")
     source = load_source(run_config.data)
     corpus = load_corpus(run_config.data, run_config.model.block_size)
     params = {key: value for key, value in run_config.params().items() if not key.startswith("schedule")}

@@ -79,7 +79,7 @@ def _empty_curve() -> tuple[Figure, Axes, list[Line2D]]:
     """A figure for all curves that a process draws: a new one each time takes half as long again."""
     figure = Figure(figsize=(5, 3.4))
     axes = figure.add_axes((0.13, 0.14, 0.84, 0.83))  # a layout engine would take as long as the drawing
-    lines = [axes.plot([], [], marker=".", label=label)[0] for label in ("train (minibatches)", "dev")]
+    lines = [axes.plot([], [], marker=".", label=label)[0] for label in ("train", "dev")]
     axes.set(xlabel="step", ylabel="loss, nats per character")
     axes.locator_params(nbins=5)  # most of the time goes into the labels of ticks
     axes.grid(alpha=0.3)

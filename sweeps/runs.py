@@ -10,8 +10,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from makemore.diagnosis import Finding, Signs, diagnose, examine
+from makemore.model import MLP
+from makemore.ngram import NgramConfig
 from makemore.sample import sample_words
-from makemore.train import Corpus, Evaluation, TrainResult, generator_for, one_thread, train
+from makemore.train import Corpus, Evaluation, TrainResult, count_ngrams, generator_for, one_thread, train
 from sweeps.config import RunConfig, read_run_config
 from sweeps.errors import RequestError
 from sweeps.records import hide_password
@@ -22,6 +24,7 @@ from sweeps.weights import save_weights
 
 _SAMPLES = 20
 _TAG = 500  # characters
+_SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "model.order", "model.estimator", "seed")
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one in C saves some milliseconds a run
 
 
@@ -68,7 +71,7 @@ class OpenRun:
     tracked: TrackedRun
 
     def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
-        """Train, and record all but how it ended.
+        """Train, or count, and record all but how it ended.
 
         Raises:
             Exception: training failed, diverged, or was ended by `report`; the curve so far is recorded.
@@ -77,27 +80,30 @@ class OpenRun:
 
         def track(step: int, dev_loss: float) -> None:
             point = curve[-1]
-            self.tracked.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, "lr": point.lr}, step)
+            lr = {} if point.lr is None else {"lr": point.lr}
+            self.tracked.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, **lr}, step)
             report(step, dev_loss)
 
         config = self.config
         try:
-            result = train(
-                self.corpus,
-                config.model,
-                config.optimizer,
-                config.schedule,
-                config.train,
-                config.seed,
-                config.device,
-                track,
-                curve,
-            )
+            if isinstance(config.model, NgramConfig):
+                result = count_ngrams(self.corpus, config.model, track, curve)
+            else:
+                result = train(
+                    self.corpus,
+                    config.model,
+                    config.optimizer,
+                    config.schedule,
+                    config.train,
+                    config.seed,
+                    config.device,
+                    track,
+                    curve,
+                )
             return self._keep(result, curve)
         except BaseException:
             if curve:  # what it came to
-                parameters = config.model.parameters(self.source.alphabet.vocab_size)
-                self.tracked.log_metrics({"steps": curve[-1].step, "parameters": parameters}, curve[-1].step)
+                self.tracked.log_metrics({"steps": curve[-1].step}, curve[-1].step)
             raise
         finally:
             self.tracked.flush()  # before anybody is told how it ended: whoever dies then leaves a whole record
@@ -118,7 +124,7 @@ class OpenRun:
                 "steps_per_second": result.steps_per_second,
                 "parameters": result.parameters,
             },
-            step=config.train.steps,
+            step=curve[-1].step,
         )
         generator = generator_for(config.seed, "samples")
         with one_thread():
@@ -136,7 +142,8 @@ class OpenRun:
             weights_digest = save_weights(folder / "weights.safetensors", result.model, source)
             (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
             draw_curve(curve, folder / "loss_curve.png")
-            draw_embedding(result.model.C, source.alphabet, folder / "embedding.png")
+            if isinstance(result.model, MLP):
+                draw_embedding(result.model.C, source.alphabet, folder / "embedding.png")
             run.log_artifacts(folder)
         return RunOutcome(result.best_dev_loss, weights_digest, result, findings)
 
@@ -197,21 +204,20 @@ def run_training(cfg: DictConfig) -> str:
         raise
     run.end("FINISHED", {"weights_digest": outcome.weights_digest})
     result = outcome.result
-    lines = [
-        f"dev loss {outcome.dev_loss:.4f} nats per character, best at step {result.best_step}; "
-        f"{result.parameters} weights, {result.train_seconds:.1f} s at {result.steps_per_second:.0f} steps/s; "
-        f"run {run.tracked.run_id}"
-    ]
+    if isinstance(run.config.model, NgramConfig):
+        how = f"{result.parameters} probabilities counted in {result.train_seconds:.2f} s"
+    else:
+        how = (
+            f"best at step {result.best_step}; {result.parameters} weights, {result.train_seconds:.1f} s at "
+            f"{result.steps_per_second:.0f} steps/s"
+        )
+    lines = [f"dev loss {outcome.dev_loss:.4f} nats per character, {how}; run {run.tracked.run_id}"]
     return "\n".join(lines + [f"{finding.name}: {finding.text}" for finding in outcome.findings])
 
 
 def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
     """A name that tells runs apart: what varies in the study, or the shape of a single run's model."""
-    keys = (
-        [key for key in trial.searched if key in params]
-        if trial
-        else ["model.block_size", "model.embedding_size", "model.hidden_neurons", "seed"]
-    )
+    keys = [key for key in (trial.searched if trial else _SHAPE) if key in params]
     values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
     words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
     seed = [f"seed={params['seed']}"] if trial and trial.confirm_number is not None else []

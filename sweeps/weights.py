@@ -13,7 +13,8 @@ from torch import Tensor
 
 from makemore.data import Alphabet
 from makemore.model import MLP
-from sweeps.config import MODELS, name_of
+from makemore.ngram import Ngram, NgramConfig
+from sweeps.config import MODELS, ModelConfig, name_of
 from sweeps.errors import RequestError
 from sweeps.sources import Source
 
@@ -22,12 +23,12 @@ from sweeps.sources import Source
 class SavedModel:
     """A model read back, and the alphabet of its tokens."""
 
-    model: MLP
+    model: MLP | Ngram
     alphabet: Alphabet
     train_fingerprint: str  # of the words it was trained on
 
 
-def save_weights(path: Path, model: MLP, source: Source) -> str:
+def save_weights(path: Path, model: MLP | Ngram, source: Source) -> str:
     """Write the weights of a model trained on a source; returns their digest."""
     metadata = {
         "model": json.dumps({"name": name_of(MODELS, model.config), **dataclasses.asdict(model.config)}),
@@ -62,8 +63,16 @@ def load_weights(path: Path) -> SavedModel:
             metadata = file.metadata()
             alphabet = Alphabet(**json.loads(metadata["alphabet"]))
             config = json.loads(metadata["model"])
-            model = MLP(MODELS[config.pop("name")](**config), alphabet.vocab_size, torch.Generator())
-            model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - no mapping
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            model = _restore(MODELS[config.pop("name")](**config), alphabet.vocab_size, weights)
     except Exception as error:
         raise RequestError(f"{path} is not a weights file of this project ({error})") from None
     return SavedModel(model, alphabet, metadata["train_fingerprint"])
+
+
+def _restore(config: ModelConfig, vocab_size: int, weights: dict[str, Tensor]) -> MLP | Ngram:
+    if isinstance(config, NgramConfig):
+        return Ngram.from_state(config, weights)
+    model = MLP(config, vocab_size, torch.Generator())
+    model.load_state_dict(weights)
+    return model

@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
 
-from makemore.train import Diverged
+from makemore.ngram import NgramConfig
+from makemore.train import Diverged, InfiniteLoss
 from sweeps.config import one_line, read_run_config
 from sweeps.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
 from sweeps.errors import RequestError
@@ -280,7 +281,7 @@ class Worker:
 
         def report(step: int, dev_loss: float) -> None:
             with self._interruption.training(False):
-                done, of = next(evaluations), run.config.train.evaluations
+                done, of = next(evaluations), run.config.evaluations
                 self._show(News(self.name, phase.name, trial.number, done / of, dev_loss))
                 if phase.report(trial, done, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
@@ -292,11 +293,11 @@ class Worker:
                 outcome = run.train(report)
         except TrialPruned as error:
             return Ending(TrialState.PRUNED, str(error))
-        except Diverged as error:
+        except (Diverged, InfiniteLoss) as error:
             # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
             with suppress(Lost):
                 phase.trials.report(trial, next(evaluations), math.inf)
-            return Ending(TrialState.PRUNED, f"Diverged: {error}")
+            return Ending(TrialState.PRUNED, f"{type(error).__name__}: {error}")
         except Stopped:
             return Ending(TrialState.FAIL, INTERRUPTED)
         except KeyboardInterrupt:
@@ -332,6 +333,11 @@ def constraint(space: Space, jobs: Jobs) -> Callable[[Setting], bool]:
             run = read_run_config(jobs.compose(setting))
         except RequestError:  # the trial will say what is wrong
             return True
+        if isinstance(run.model, NgramConfig):
+            raise RequestError(
+                f"space.constraints.parameters is {most}; with model=ngram it must be null: what is counted follows "
+                "from the words"
+            )
         return run.model.parameters(load_source(run.data).alphabet.vocab_size) <= most
 
     return allows

@@ -17,9 +17,10 @@ from makemore.schedule import Constant, Cosine, Schedule, learning_rates
 from makemore.train import one_thread
 
 STEPS = 50
-# batch_size, block_size, embedding_size, hidden_neurons, vocab_size
+# batch_size, block_size, embedding_size, hidden_neurons, vocab_size, and whether there are direct connections
 SIZES = [(32, 3, 10, 40, 27), (1, 1, 1, 1, 2), (5, 8, 3, 7, 4), (70, 2, 6, 33, 30), (3, 64, 2, 5, 200)]
-LECTURE = SIZES[0]
+LECTURE, DIRECT, NO_LAYER = SIZES[0], (32, 3, 10, 40, 27, True), (32, 3, 10, 0, 27)
+SIZES += [DIRECT, NO_LAYER, (5, 8, 3, 7, 4, True), (1, 1, 1, 0, 2)]
 SGD_RULE, ADAMW_RULE = SGD(weight_decay=0.01), AdamW(weight_decay=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8)
 RULES = [
     pytest.param(SGD(weight_decay=0.0), Constant(lr=0.1), id="sgd-constant"),
@@ -51,13 +52,13 @@ def force_first_layer(monkeypatch: pytest.MonkeyPatch, table: bool) -> None:
 
 
 def new_model(sizes: tuple[int, ...], dropout: float) -> MLP:
-    _, block_size, embedding_size, hidden_neurons, vocab_size = sizes
-    config = MLPConfig(block_size, embedding_size, hidden_neurons, dropout)
+    _, block_size, embedding_size, hidden_neurons, vocab_size, *direct = sizes
+    config = MLPConfig(block_size, embedding_size, hidden_neurons, dropout, *direct)
     return MLP(config, vocab_size, torch.Generator().manual_seed(1))
 
 
 def minibatches(sizes: tuple[int, ...], targets: str, steps: int = STEPS) -> tuple[Tensor, Tensor]:
-    batch_size, block_size, _, _, vocab_size = sizes
+    batch_size, block_size, _, _, vocab_size = sizes[:5]
     generator = torch.Generator().manual_seed(2)
     x = torch.randint(vocab_size, (steps, batch_size, block_size), generator=generator)
     if targets == "sampled":
@@ -117,11 +118,18 @@ def test_in_double_it_equals_the_autograd_step(
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("targets", ["sampled", "distribution"])
 @pytest.mark.parametrize(("optimizer", "schedule"), RULES)
+@pytest.mark.parametrize("sizes", [LECTURE, DIRECT, NO_LAYER], ids=str)
 def test_in_single_it_equals_the_autograd_step(
-    monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer, schedule: Schedule, targets: str, dropout: float, table: bool
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: tuple[int, ...],
+    optimizer: Optimizer,
+    schedule: Schedule,
+    targets: str,
+    dropout: float,
+    table: bool,
 ) -> None:
     force_first_layer(monkeypatch, table)
-    reference, expected, fast, losses = train_both(LECTURE, optimizer, schedule, targets, dropout)
+    reference, expected, fast, losses = train_both(sizes, optimizer, schedule, targets, dropout)
     # Sums in another order differ by some 1e-7 a step. SGD only adds that up; AdamW divides a gradient by its own
     # size, so a weight with a gradient near zero may go another way: at most 50 steps of 0.01, in practice 1e-5.
     tolerance = 1e-5 if isinstance(optimizer, SGD) else 1e-4
@@ -146,12 +154,13 @@ def test_its_gradient_is_the_one_of_autograd(
         torch.testing.assert_close(before[name] - fast.state_dict()[name], parameter.grad, rtol=0, atol=1e-12)
 
 
-def test_the_batch_size_may_change_between_runs() -> None:
-    reference, fast = new_model(LECTURE, 0.2), new_model(LECTURE, 0.2)
+@pytest.mark.parametrize("sizes", [LECTURE, DIRECT, NO_LAYER], ids=str)
+def test_the_batch_size_may_change_between_runs(sizes: tuple[int, ...]) -> None:
+    reference, fast = new_model(sizes, 0.2), new_model(sizes, 0.2)
     for model, Step in ((reference, AutogradStep), (fast, FastStep)):
         stepper = Step(model, ADAMW_RULE, torch.Generator().manual_seed(3))
         for batch_size in (32, 7, 100, 32):
-            x, y = minibatches((batch_size, *LECTURE[1:]), "sampled")
+            x, y = minibatches((batch_size, *sizes[1:]), "sampled")
             stepper.run(x, y, [0.001] * STEPS)
     assert_equal(reference, fast, tolerance=1e-4)
 
@@ -168,8 +177,9 @@ def test_the_same_arguments_give_bitwise_equal_weights() -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights[0].parameters(), weights[1].parameters(), strict=True))
 
 
-def test_the_parameters_become_views_of_one_buffer_and_keep_their_values() -> None:
-    model = new_model(LECTURE, 0.0)
+@pytest.mark.parametrize("sizes", [LECTURE, DIRECT, NO_LAYER], ids=str)
+def test_the_parameters_become_views_of_one_buffer_and_keep_their_values(sizes: tuple[int, ...]) -> None:
+    model = new_model(sizes, 0.0)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     parameters = list(model.parameters())
     stepper = FastStep(model, SGD_RULE, torch.Generator())
@@ -185,19 +195,20 @@ def test_the_parameters_become_views_of_one_buffer_and_keep_their_values() -> No
 
 @pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
 @pytest.mark.parametrize("optimizer", [SGD_RULE, ADAMW_RULE], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("sizes", [LECTURE, DIRECT], ids=str)
 def test_bfloat16_products_stay_close_to_float32(
-    monkeypatch: pytest.MonkeyPatch, optimizer: Optimizer, table: bool
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], optimizer: Optimizer, table: bool
 ) -> None:
     force_first_layer(monkeypatch, table)
     lr = 0.1 if isinstance(optimizer, SGD) else 0.002
-    reference, expected, fast, losses = train_both(LECTURE, optimizer, Constant(lr), "sampled", 0.0, "bfloat16")
+    reference, expected, fast, losses = train_both(sizes, optimizer, Constant(lr), "sampled", 0.0, "bfloat16")
     assert not torch.equal(losses, expected)
     # bfloat16 keeps 8 bits, so a rounded logit (here below 2) is off by 2^-8 or less, and a loss by no more than that,
     # plus as much again for weights that went a slightly different way
     torch.testing.assert_close(losses, expected, rtol=0, atol=2**-7)
     for name, weight in reference.state_dict().items():
         difference = fast.state_dict()[name] - weight
-        moved = weight - new_model(LECTURE, 0.0).state_dict()[name]
+        moved = weight - new_model(sizes, 0.0).state_dict()[name]
         assert fast.state_dict()[name].dtype == torch.float32
         assert float(difference.norm() / moved.norm()) < 0.1, name
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from makemore.contexts import build_examples, distinct_contexts
 from makemore.data import Alphabet, read_words, split_words
 from makemore.kneser_ney import KneserNey
+from makemore.ngram import Ngram, NgramConfig
 
 WORDS = st.lists(st.text("abcé", min_size=1, max_size=6), min_size=1, max_size=15)
 
@@ -54,6 +55,21 @@ def test_the_sparse_tables_give_what_the_formula_gives(words: list[str], block_s
         expected = [plain.probability(context, character) for character in alphabet.itos]
         assert row == pytest.approx(expected, abs=1e-5)
         assert sum(row) == pytest.approx(1, abs=1e-5)
+
+
+@given(WORDS, WORDS, st.integers(2, 6), st.sampled_from([0.0, 0.3, 1.0]))
+def test_the_model_gives_what_the_formula_gives_for_any_context(
+    words: list[str], others: list[str], order: int, discount: float
+) -> None:
+    alphabet = Alphabet("abcé")
+    train, asked = (distinct_contexts(build_examples(part, alphabet, order - 1)) for part in (words, others))
+    rows = Ngram.fit(NgramConfig(order, "kneser_ney", 0.0, discount), train)(asked.x.long()).exp()
+    plain = PlainKneserNey(words, order - 1, discount, alphabet.itos)
+    for tokens, row in zip(asked.x.tolist(), rows.tolist(), strict=True):
+        context = "".join(alphabet.itos[token] for token in tokens)
+        expected = [plain.probability(context, character) for character in alphabet.itos]
+        assert row == pytest.approx(expected, abs=1e-5)
+        assert [p == 0 for p in row] == [p == 0 for p in expected]  # an infinite loss, and not a large one
 
 
 def test_rows_come_in_the_order_they_are_asked_for() -> None:

@@ -118,6 +118,15 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["ui"], "there are no records yet"),
         (["lr-find", "lr_find.picture=x.foo"], "lr_find.picture is x.foo; it must be null, or a .png file"),
         (["tarin"], "there is no command tarin"),
+        (["train", "model=ngram", "model.order=7"], "model.order is 7; it must be >= 1 and <= 6"),
+        (["train", "model=ngram", "model.estimator=laplace"], "it must be additive or kneser_ney"),
+        (["lr-find", "model=ngram"], "model is ngram; it must be mlp: counts have no learning rate to find"),
+        (["sweep", "model=ngram"], "Could not override 'model.block_size': is space=quick for another model?"),
+        (["sweep", "space=none", "model=ngram", "train.steps=10,20"], "train.steps cannot be searched"),
+        (
+            ["sweep", "space=none", "model=ngram", "model.order=1,2", "space.constraints.parameters=500"],
+            "space.constraints.parameters is 500; with model=ngram it must be null",
+        ),
     ],
 )
 def test_a_wrong_request_gets_one_line_and_leaves_nothing(
@@ -196,6 +205,30 @@ def test_a_diverged_run_fails_with_its_cure(makemore: Makemore, workdir: Path) -
     answer = makemore("train", *TINY, "optimizer=sgd", "schedule=constant", "schedule.lr=1e30")
     assert answer.code == 1
     assert "try a smaller schedule.lr" in answer.err
+
+
+def test_a_run_that_counts_is_recorded_as_any_other(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore("train", "model=ngram", "model.order=2")
+    assert (answer.code, answer.out.partition(" in ")[0].split(", ")[1]) == (0, "648 probabilities counted")
+    client = MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlruns/mlflow.db")
+    [run] = client.search_runs(["1"])
+    assert answer.out.startswith(f"dev loss {run.data.metrics['best_dev_loss']:.4f} nats per character")
+    assert run.data.metrics["parameters"] == 648
+    assert run.data.metrics["train_loss"] < run.data.metrics["dev_loss"] == run.data.metrics["best_dev_loss"]
+    assert "lr" not in run.data.metrics
+    assert run.info.run_name == "ngram order=2 estimator=additive seed=0"
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files == {"config.yaml", "loss_curve.png", "samples.txt", "weights.safetensors"}
+    words = makemore("sample", f"run={run.info.run_id}", "n=5", "prefix=qx").out.splitlines()
+    assert [word[:2] for word in words[:5]] == ["qx"] * 5
+
+
+def test_an_infinite_loss_fails_with_its_cure(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore("train", "model=ngram", "model.smoothing=0")
+    assert answer.code == 1
+    assert answer.err.startswith("makemore: the dev loss is infinite: 225 of 8244 dev characters have probability zero")
+    assert "set model.smoothing above 0" in answer.err
+    assert answer.err.count("\n") == 1
 
 
 def test_help_is_there_within_half_a_second() -> None:

@@ -34,7 +34,7 @@ def test_every_file_of_the_tree_composes_into_a_run() -> None:
         extra = ["data.path=towns.txt"] if path.stem == "file" else []
         read_run_config(config(*overrides, *extra))
         composed += 1
-    assert composed == 36
+    assert composed == 38
 
 
 def test_a_space_says_how_its_trials_train() -> None:
@@ -63,6 +63,7 @@ def test_a_space_says_how_its_trials_train() -> None:
         ("optimizer.beta1=1", "optimizer.beta1 is 1.0; it must be >= 0 and < 1"),
         ("optimizer.weight_decay=null", "optimizer.weight_decay is None; it must be a number"),
         ("+model.layers=2", "model.layers is not a key of model=mlp; it has block_size"),
+        ("model.direct=1", "model.direct is 1; it must be true or false"),
         ("seed=-1", "seed is -1; it must be >= 0"),
         ("device=tpu", "device is tpu; it must be cpu or cuda"),
         ("data.split=random", "data.split is random; it must be lecture or disjoint"),
@@ -88,6 +89,17 @@ def test_params_are_flat_and_spelled_as_on_the_command_line() -> None:
     expected = {"data": "given_names", "data.split": "disjoint", "model": "mlp", "model.block_size": 5}
     expected |= {"optimizer": "adamw", "schedule": "step", "schedule.lr": 0.1, "train.batch_size": 64, "seed": 0}
     assert expected.items() <= params.items()
+
+
+def test_counts_have_no_params_of_training_and_their_digest_does_not_know_them() -> None:
+    counted = read_run_config(config("model=ngram", "model.smoothing=0.5"))
+    keys = {key.partition(".")[0] for key in counted.params()}
+    assert keys == {"data", "model", "seed"}
+    assert counted.params()["model"] == "ngram"
+    assert counted.params()["model.smoothing"] == 0.5
+    trained = ("optimizer=sgd", "schedule=step", "train.steps=7", "train.evaluations=7")
+    assert read_run_config(config("model=ngram", "model.smoothing=0.5", *trained)).digest() == counted.digest()
+    assert read_run_config(config("model=ngram", "model.smoothing=0.6")).digest() != counted.digest()
 
 
 def test_the_digest_tells_runs_apart_but_not_paths(tmp_path: Path) -> None:

@@ -172,6 +172,27 @@ def test_the_same_words_in_another_order_and_place_at_another_block_size_are_the
     assert "which saw 100% of this test split" in refused.err
 
 
+def test_a_look_for_a_winner_that_was_counted(makemore: Makemore, workdir: Path) -> None:
+    sweep = ("sweep", "space=ngram", "study.workers=1", "model.smoothing=0.1", "model.order=1,2")
+    assert makemore(*sweep, "study.name=a").code == 0
+    answer = makemore(*LOOK)
+    assert answer.code == 0, answer.err
+    result = json.loads(answer.out)
+    bigrams = result["baselines"][1]
+    assert bigrams["name"] == "2-gram counts"  # the same, but for the amount of smoothing
+    assert abs(bigrams["difference"]) < 0.01
+    assert result["test_loss"] == pytest.approx(bigrams["test_loss"] - bigrams["difference"])
+
+
+def test_a_winner_that_finds_some_characters_impossible_is_not_looked_at(makemore: Makemore, workdir: Path) -> None:
+    sweep = ("sweep", "space=ngram", "study.workers=1", "study.name=a", "model.smoothing=0.0", "model.order=1")
+    assert makemore(*sweep, "model.discount=0.1,0.2").code == 0
+    answer = makemore(*LOOK)
+    assert answer.code == 2
+    assert "its winner's model.smoothing is 0, so that its test loss may be infinite" in answer.err
+    assert records(workdir) == []
+
+
 def test_without_a_terminal_and_without_consent_nothing_is_spent(
     makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

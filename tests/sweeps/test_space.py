@@ -145,7 +145,7 @@ def test_settings_outside_a_narrowed_space_are_left_out_and_fixed_keys_too() -> 
     assert read_warm_start(space, read(space.params)) == [{"a": 3, "b": "x"}]
 
 
-@pytest.mark.parametrize(("name", "count"), [("quick", 1), ("lecture", 1), ("mlp", 2), ("none", 0)])
+@pytest.mark.parametrize(("name", "count"), [("quick", 1), ("lecture", 1), ("mlp", 2), ("none", 0), ("ngram", 0)])
 def test_every_warm_start_of_the_shipped_spaces_is_in_its_space(name: str, count: int) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         node: SpaceConfig = read_node(SpaceConfig, compose("config", overrides=[f"space={name}"]), "space")

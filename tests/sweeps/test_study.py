@@ -200,6 +200,23 @@ def test_a_diverged_trial_is_pruned_at_once_and_never_wins(makemore: Makemore, w
     assert run.data.tags["reason"].startswith("Diverged: ")
 
 
+def test_counts_are_searched_and_an_infinite_loss_never_wins(makemore: Makemore, workdir: Path) -> None:
+    arguments = ("sweep", "study.name=a", "space=ngram", "study.workers=1", "model.order=range(1,4)")
+    answer = makemore(*arguments, "model.smoothing=choice(0.0, 0.3)")
+    assert answer.code == 0
+    assert "every point of the grid was tried: 6 trials" in answer.err
+    infinite = [trial for trial in trials(workdir) if trial.state.name == "PRUNED"]
+    assert sorted(trial.params["model.order"] for trial in infinite) == [2, 3]
+    for trial in infinite:
+        assert (trial.params["model.smoothing"], trial.value) == (0.0, float("inf"))
+        assert trial.user_attrs["reason"].startswith("InfiniteLoss: the dev loss is infinite: ")
+    study = optuna.load_study(study_name="a", storage=f"sqlite:///{workdir}/mlruns/study.db")
+    assert study.best_trial.params == {"model.order": 3, "model.smoothing": 0.3}
+    assert f"winner: trial {study.best_trial.number}, dev loss {study.best_value:.4f}" in answer.out
+    [best] = json.loads(makemore("compare", "study.name=a", "top=1", "format=json").out)
+    assert (best["model.order"], best["best_dev_loss"]) == (3, pytest.approx(study.best_value))
+
+
 def test_a_pruned_trial_stops_early_and_keeps_its_curve(makemore: Makemore, workdir: Path) -> None:
     arguments = ("pruner=median", "pruner.n_startup_trials=1", "pruner.n_warmup_steps=0", "train.evaluations=10")
     assert makemore(*STUDY, "study.n_trials=8", *arguments).code == 0

@@ -6,11 +6,13 @@ from conftest import Makemore
 
 from makemore.data import GIVEN_NAMES
 from makemore.model import MLP, MLPConfig
+from makemore.ngram import Ngram, NgramConfig
+from makemore.train import build_corpus
 from sweeps.config import DataConfig
 from sweeps.errors import RequestError
 from sweeps.sources import Source, load_source
 from sweeps.tracking import MlflowClient
-from sweeps.weights import load_weights, save_weights
+from sweeps.weights import digest_weights, load_weights, save_weights
 
 TINY = ("train.steps=20", "train.evaluations=2", "model.hidden_neurons=8")
 
@@ -20,12 +22,16 @@ def source() -> Source:
     return load_source(DataConfig("given_names", None, "disjoint", 42, "."))
 
 
-def model(seed: int) -> MLP:
-    return MLP(MLPConfig(3, 4, 5, 0.0), 27, torch.Generator().manual_seed(seed))
+def model(seed: int, hidden_neurons: int = 5, direct: bool = False) -> MLP:
+    return MLP(MLPConfig(3, 4, hidden_neurons, 0.0, direct), 27, torch.Generator().manual_seed(seed))
 
 
-def test_weights_come_back_as_they_were_with_what_is_needed_to_use_them(tmp_path: Path, source: Source) -> None:
-    saved = model(1)
+@pytest.mark.parametrize(
+    "saved", [model(1), model(1, direct=True), model(1, hidden_neurons=0)], ids=["mlp", "direct", "no layer"]
+)
+def test_weights_come_back_as_they_were_with_what_is_needed_to_use_them(
+    tmp_path: Path, source: Source, saved: MLP
+) -> None:
     save_weights(tmp_path / "weights.safetensors", saved, source)
     loaded = load_weights(tmp_path / "weights.safetensors")
     assert loaded.model.config == saved.config
@@ -33,6 +39,20 @@ def test_weights_come_back_as_they_were_with_what_is_needed_to_use_them(tmp_path
     assert loaded.train_fingerprint == source.split.fingerprint("train")
     for name, weight in saved.state_dict().items():
         assert torch.equal(weight, loaded.model.state_dict()[name])
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+@pytest.mark.parametrize("estimator", ["additive", "kneser_ney"])
+def test_counts_come_back_as_they_were(tmp_path: Path, source: Source, order: int, estimator: str) -> None:
+    config = NgramConfig(order, estimator, 0.1, 0.8)
+    contexts = build_corpus(source.split, source.alphabet, config.block_size).train_contexts
+    saved = Ngram.fit(config, contexts)
+    digest = save_weights(tmp_path / "weights.safetensors", saved, source)
+    loaded = load_weights(tmp_path / "weights.safetensors").model
+    assert loaded.config == config
+    assert digest_weights(loaded.state_dict()) == digest
+    x = contexts.x[:1000].long().flip(1)  # some of which train has, and some not
+    assert torch.equal(loaded(x), saved(x))
 
 
 def test_equal_weights_have_equal_digests_and_others_other_ones(tmp_path: Path, source: Source) -> None:
