@@ -89,7 +89,7 @@ class Study:
         }
 
 
-@no_collections()
+@no_collections(last=True)
 def compare(cfg: DictConfig) -> str:
     """What `makemore compare` prints; with `output`, what is said of the file that has it.
 

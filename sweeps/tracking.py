@@ -16,10 +16,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +26,9 @@ from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
 from sweeps.records import hide_password, locked, resolve_url
 from sweeps.sources import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # takes as long to import as a small query
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: a sweep talks to nobody but its stores
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -85,15 +87,20 @@ class TrackedRun:
 
 
 @contextmanager
-def no_collections() -> Iterator[None]:
+def no_collections(last: bool = False) -> Iterator[None]:
     """No garbage collection meanwhile: a large study is a million objects, all in use, and looking through them again
     and again takes longer than reading them.
+
+    Args:
+        last: the process ends soon, so that they need not be looked through afterwards either.
     """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if last:
+            gc.freeze()
         if enabled:
             gc.enable()
 
@@ -209,7 +216,7 @@ class TrackingStore:
         return pd.DataFrame(rows, columns=["run_id", "step", "value"]).astype({"step": int, "value": float})
 
     def log_look(
-        self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: Figure
+        self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: "Figure"
     ) -> None:
         """The run of kind "final_test" of a study that has been looked at, under the study's; once."""
         found = self._search(f"tags.kind = 'final_test' and tags.study = {_quote(claim['study'])}", limit=1)
