@@ -37,6 +37,7 @@ _TASKS = {  # what takes the composed config, and returns what is printed
     "dashboard": "sweeps.ui.serve_dashboard",
 }
 COMMANDS = ("train", "sweep", *list(_TASKS)[1:])
+_LONG = ("train", "ui", "dashboard")  # the others end before they have made much garbage
 DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -102,7 +103,8 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         try:
             module, _, function = _TASKS[command].rpartition(".")
             action = getattr(importlib.import_module(module), function)
-            imports_are_done()
+            if command in _LONG:
+                imports_are_done()
             if text := action(cfg):
                 print(text)
         except Exception as error:

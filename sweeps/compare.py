@@ -23,7 +23,7 @@ from sweeps.leaderboard import (
     to_text,
 )
 from sweeps.paired import differences
-from sweeps.tracking import TrackingStore, no_collections, open_tracking
+from sweeps.tracking import TrackingStore, open_tracking
 
 FORMATS = ("table", "csv", "json", "markdown", "html")
 ROWS = ("run", "setting")
@@ -89,7 +89,6 @@ class Study:
         }
 
 
-@no_collections()
 def compare(cfg: DictConfig) -> str:
     """What `makemore compare` prints; with `output`, what is said of the file that has it.
 

@@ -1,7 +1,6 @@
 """The records of runs in MLflow; the only module that imports it."""
 
 import functools
-import gc
 import importlib.metadata
 import logging
 import math
@@ -11,14 +10,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,6 +24,9 @@ from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
 from sweeps.records import hide_password, locked, resolve_url
 from sweeps.sources import Source
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # takes as long to import as a small query
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before the import: a sweep talks to nobody but its stores
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -90,20 +91,6 @@ class TrackedRun:
         self._flushed = time.monotonic()
 
 
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """No garbage collection meanwhile: a large study is a million objects, all in use, and looking through them again
-    and again takes longer than reading them.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 @dataclass(frozen=True)
 class TrackingStore:
     """An MLflow tracking store and the experiment that our runs are in."""
@@ -165,7 +152,6 @@ class TrackingStore:
         run_id = self.find_study_run(study)
         return self.run_tags(run_id) if run_id else {}
 
-    @no_collections()
     def study_runs(self, study: str, kind: str = "trial") -> pd.DataFrame:
         """The trials of a study, one a row; columns as `_frame` makes them.
 
@@ -215,7 +201,7 @@ class TrackingStore:
         return pd.DataFrame(rows, columns=["run_id", "step", "value"]).astype({"step": int, "value": float})
 
     def log_look(
-        self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: Figure
+        self, claim: Mapping[str, Any], result: Mapping[str, Any], texts: Mapping[str, str], figure: "Figure"
     ) -> None:
         """The run of kind "final_test" of a study that has been looked at, under the study's; once."""
         found = self._search(f"tags.kind = 'final_test' and tags.study = {_quote(claim['study'])}", limit=1)
