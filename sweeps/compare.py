@@ -13,12 +13,12 @@ from makemore.limits import LimitError, check
 from sweeps.config import check_study_name, read_node
 from sweeps.errors import RequestError
 from sweeps.leaderboard import (
-    find_confirmations,
+    Study,
     find_study,
-    find_winner,
     formatted,
     is_param,
     leaderboard,
+    read_study,
     settings,
     to_text,
 )
@@ -60,35 +60,6 @@ class CompareConfig:
                 raise LimitError("output", self.output, "null, or a file in a folder that exists")
 
 
-@dataclass(frozen=True)
-class Study:
-    """A study's trials, and what fresh seeds said of the best of them."""
-
-    name: str
-    trials: pd.DataFrame
-    confirmed: pd.DataFrame
-
-    @property
-    def winner(self) -> "pd.Series[Any] | None":
-        """The row of its winner."""
-        return find_winner(self.trials, self.confirmed)
-
-    @property
-    def line(self) -> dict[str, Any]:
-        """What it comes to."""
-        winner, best = self.winner, self.confirmed.head(1)
-        complete = self.trials.loc[self.trials["state"] == "COMPLETE", "best_dev_loss"]
-        return {
-            "study": self.name,
-            "trials": len(self.trials),
-            "complete": len(complete),
-            "best_dev_loss": complete.min(),
-            "winner": None if winner is None else winner["trial"],
-            "confirmed_mean": best["mean"].squeeze() if len(best) else None,
-            "confirmed_sd": best["sd"].squeeze() if len(best) else None,
-        }
-
-
 def compare(cfg: DictConfig) -> str:
     """What `makemore compare` prints; with `output`, what is said of the file that has it.
 
@@ -114,13 +85,9 @@ def _read_studies(store: TrackingStore, config: CompareConfig, name: str | int |
     given = [("study.name is", str(name))] if name is not None else []
     given += [("studies has", str(one)) for one in config.studies]
     if not given and not config.runs:
-        return [_read_study(store, *find_study(store, None))]
+        return [read_study(store, *find_study(store, None))]
     words = {study: word for word, study in reversed(given)}  # a study that is named twice stands there once
-    return [_read_study(store, *find_study(store, study, words[study])) for study in dict.fromkeys(x for _, x in given)]
-
-
-def _read_study(store: TrackingStore, name: str, trials: pd.DataFrame) -> Study:
-    return Study(name, trials, find_confirmations(store, name, trials))
+    return [read_study(store, *find_study(store, study, words[study])) for study in dict.fromkeys(x for _, x in given)]
 
 
 def _read_runs(store: TrackingStore, config: CompareConfig, studies: list[Study]) -> pd.DataFrame:
@@ -149,7 +116,7 @@ def _find_baseline(store: TrackingStore, value: str | int | float, studies: list
     check_study_name(name, "baseline is")
     study = next((study for study in studies if study.name == name), None)
     if study is None and store.find_study_run(name) is not None:
-        study = _read_study(store, *find_study(store, name, "baseline is"))
+        study = read_study(store, *find_study(store, name, "baseline is"))
     if study is None:
         return store.find_runs([name], "baseline is").iloc[0]
     if study.winner is None:

@@ -1,6 +1,7 @@
 """Tables of runs, best dev loss first, and who won by how much."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,9 +14,8 @@ from sweeps.records import hide_password
 from sweeps.tracking import TrackingStore
 
 _FIGURES = ["best_dev_loss", "parameters", "train_seconds", "steps_per_second"]
-_IDENTITY = ["run_id", "config_hash", "group_hash", "weights_digest", "dev_words", "reason"]
+_IDENTITY = ["run_id", "config_hash", "group_hash", "weights_digest", "dev_words", "diagnosis", "reason"]
 _LEVEL = 0.95
-_TOP = 5
 
 
 def find_study(store: TrackingStore, name: str | int | None, given: str = "study.name is") -> tuple[str, pd.DataFrame]:
@@ -51,11 +51,17 @@ def leaderboard(runs: pd.DataFrame) -> pd.DataFrame:
     ordered = runs.assign(unfinished=runs["state"] != TrialState.COMPLETE.name)
     ordered = ordered.sort_values(["unfinished", "best_dev_loss", "study", "trial", "run_id"])
     table = ordered[[*whose, "trial", "state", *_FIGURES, *differing, *_IDENTITY]].reset_index(drop=True)
-    for key in differing:  # MLflow keeps params as text
-        numbers = pd.to_numeric(table[key], errors="coerce")
-        if numbers.notna().equals(table[key].notna()):
-            table[key] = numbers
-    return table
+    return with_numbers(table)
+
+
+def with_numbers(runs: pd.DataFrame) -> pd.DataFrame:
+    """Params, which MLflow keeps as text, as numbers where all of a column are."""
+    found = {}
+    for key in filter(is_param, runs):
+        numbers = pd.to_numeric(runs[key], errors="coerce")
+        if numbers.notna().equals(runs[key].notna()):
+            found[str(key)] = numbers
+    return runs.assign(**found)
 
 
 def is_param(column: object) -> bool:
@@ -119,42 +125,39 @@ def find_confirmations(store: TrackingStore, study: str, trials: pd.DataFrame) -
     return confirmations(trials, store.study_runs(study, "confirm"), config)
 
 
-def summary(store: TrackingStore, study: str, searched: list[str]) -> str:
-    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what to type next."""
-    runs = store.study_runs(study)
-    confirmed = find_confirmations(store, study, runs)
-    winner = find_winner(runs, confirmed)
-    assert winner is not None  # whoever calls has seen a complete trial
-    counts = ", ".join(f"{count} {str(state).lower()}" for state, count in runs["state"].value_counts().items())
-    complete = leaderboard(runs[runs["state"] == "COMPLETE"])
-    columns = ["trial", *_FIGURES[:3], *(key for key in searched if key in complete)]
-    lines = [
-        f"\nstudy {study}: {counts}; the best {min(_TOP, len(complete))} by dev loss (nats per character):\n",
-        to_text(complete[columns].head(_TOP)),
-        "",
-    ]
-    if confirmed.empty:
-        lead = complete["best_dev_loss"].diff().iloc[1:2]
-        lines += [f"winner: trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}"]
-        lines[-1] += "".join(f", {value:.4f} below the next" for value in lead) + " (not confirmed with fresh seeds)"
-    else:
-        best = confirmed.iloc[0]
-        lines += [
-            "trained again with fresh seeds; too_good: by how much the search's figure flatters:\n",
-            str(confirmed.to_string(index=False, float_format="{:.4f}".format, na_rep="-")),
-            "",
-            f"winner: trial {winner.trial}, mean dev loss {best['mean']:.4f} (the search said {best.dev_loss:.4f})",
-        ]
-    return "\n".join(
-        [
-            *lines,
-            f"        run {winner.run_id}, config {winner.config_hash}, weights {str(winner.weights_digest)[:12]}",
-            "",
-            "next:   " + f"makemore compare study.name={study}",
-            f"        makemore sample study.name={study} n=20",
-            "        makemore ui",
-        ]
-    )
+@dataclass(frozen=True)
+class Study:
+    """A study's trials, and what fresh seeds said of the best of them."""
+
+    name: str
+    trials: pd.DataFrame
+    confirmed: pd.DataFrame
+
+    @property
+    def winner(self) -> "pd.Series[Any] | None":
+        """The row of its winner."""
+        return find_winner(self.trials, self.confirmed)
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """What it comes to."""
+        winner, best = self.winner, self.confirmed.head(1)
+        complete = self.trials.loc[self.trials["state"] == "COMPLETE", "best_dev_loss"]
+        return {
+            "study": self.name,
+            "trials": len(self.trials),
+            "complete": len(complete),
+            "best_dev_loss": complete.min(),
+            "winner": None if winner is None else winner["trial"],
+            "confirmed_mean": best["mean"].squeeze() if len(best) else None,
+            "confirmed_sd": best["sd"].squeeze() if len(best) else None,
+        }
+
+
+def read_study(store: TrackingStore, name: str, trials: pd.DataFrame | None = None) -> Study:
+    """A study from its runs in MLflow; `trials` are its `study_runs`, where they have been read already."""
+    trials = store.study_runs(name) if trials is None else trials
+    return Study(name, trials, find_confirmations(store, name, trials))
 
 
 _PATTERNS = {

@@ -3,7 +3,7 @@
 import html
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,13 @@ _LAYOUT = {
 }
 
 
-def learning_curves(curves: pd.DataFrame, names: Mapping[str, str]) -> go.Figure:
+def learning_curves(curves: pd.DataFrame, names: Mapping[str, str], faint: Container[str] = ()) -> go.Figure:
     """Losses over steps, a line a run; the first are dark.
 
     Args:
         curves: columns run_id, step and value.
         names: of the runs, in the order of the legend.
+        faint: the runs whose lines are thin and gray, without a name in the legend.
     """
     figure = go.Figure(layout=_LAYOUT)
     colours = sample_colorscale(_COLOURS, np.linspace(0, 0.9, len(names))) if names else []
@@ -50,9 +51,10 @@ def learning_curves(curves: pd.DataFrame, names: Mapping[str, str]) -> go.Figure
             x=curve["step"],
             y=_finite(curve["value"]),
             name=_safe(name),
-            mode="lines+markers",
+            mode="lines" if run_id in faint else "lines+markers",
             marker={"size": 4},
-            line={"color": colour, "width": 1.5},
+            line={"color": "lightgray", "width": 1} if run_id in faint else {"color": colour, "width": 1.5},
+            showlegend=run_id not in faint,
         )
     figure.update_xaxes(title="training step", rangemode="tozero")
     figure.update_yaxes(title=NATS)

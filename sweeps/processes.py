@@ -104,8 +104,10 @@ class _Process:
 class Processes:
     """Workers of a study, each in a process of its own."""
 
-    def __init__(self, plan: Plan, line: ProgressLine, bury: Callable[[str], None]) -> None:
-        self._plan, self._line, self._bury = plan, line, bury
+    def __init__(
+        self, plan: Plan, show: Callable[[News], None], gone: Callable[[str], None], bury: Callable[[str], None]
+    ) -> None:
+        self._plan, self._show, self._gone, self._bury = plan, show, gone, bury
         self._context: Any = multiprocessing.get_context(start_method(plan.cfg.device))
         # Not all that Hydra keeps can go through the pickle of the standard library.
         self._knowledge = cloudpickle.dumps((plan, Singleton.get_state()))
@@ -178,7 +180,7 @@ class Processes:
                     one.error = news
                 else:
                     one.took_a_trial |= news.trial is not None
-                    self._line.show(news)
+                    self._show(news)
         except (EOFError, OSError):  # the end, or a worker killed in mid sentence
             return
 
@@ -186,7 +188,7 @@ class Processes:
         one.process.join()
         one.news.close()
         self._alive.remove(one)
-        self._line.gone(one.name)
+        self._gone(one.name)
 
 
 def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connection]) -> None:

@@ -37,6 +37,7 @@ class TrialOf:
     parent_id: str
     searched: tuple[str, ...]  # the keys that vary, for the run's name
     confirm_number: int | None = None  # of a run that confirms the trial with a fresh seed
+    warm_start: str | None = None  # the name of the setting that was tried first, if it is one
 
     @property
     def kind(self) -> str:
@@ -47,6 +48,7 @@ class TrialOf:
     def tags(self) -> dict[str, str]:
         """Of the run."""
         tags = {"study": self.study, "trial_number": str(self.number)}
+        tags |= {"warm_start": self.warm_start} if self.warm_start else {}
         return tags if self.confirm_number is None else {**tags, "confirm_number": str(self.confirm_number)}
 
 

@@ -29,6 +29,9 @@ Setting = dict[str, Any]  # a value for each key that a trial searches
 Conditions = dict[str, dict[str, list[Any]]]  # key -> the values of other keys at which it is searched
 
 
+_EDGE = 0.02  # of a range of real numbers
+
+
 @dataclass(frozen=True)
 class SpaceConfig:
     """A `space` node: what is searched, under which conditions, within which limits, and what is tried first."""
@@ -37,7 +40,7 @@ class SpaceConfig:
     params: dict[str, Any]  # key -> sweep words
     conditions: dict[str, Any]  # key -> {another key: the value, or list of values, at which the first is searched}
     constraints: dict[str, Any]  # parameters: at most so many weights; null: any number
-    warm_start: list[Any]  # settings
+    warm_start: list[Any]  # settings, with a name beside their keys
 
     def __post_init__(self) -> None:
         if set(self.constraints) != {"parameters"}:
@@ -71,6 +74,30 @@ class Space:
     def has(self, setting: Setting) -> bool:
         """Whether every value of a setting is in the space."""
         return all(key in self.distributions and _has(self.distributions[key], setting[key]) for key in setting)
+
+    def edges(self, setting: Setting) -> list[str]:
+        """Of a setting's values those at an end of their range, in words; 0, where a range cannot go on, is none."""
+        found = []
+        for key, value in setting.items():
+            ends = _ends(self.distributions[key])
+            if ends is None or value == 0:
+                continue
+            low, high, log = ends
+            place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+            margin = _EDGE if isinstance(value, float) else 0.0
+            if not margin < place < 1 - margin:
+                shown = f"{value:.3g}" if isinstance(value, float) else value
+                found.append(f"{key}={shown} is at the {'lower' if place < 0.5 else 'upper'} end of its range")
+        return found
+
+    def words(self, key: str) -> str:
+        """What a key is searched over, for people."""
+        match self.distributions[key]:
+            case CategoricalDistribution(choices=choices):
+                return ", ".join(map(str, choices))
+            case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+                return f"{low} to {high}" + (", log" if log else "")
+        raise TypeError(f"{key} has a distribution of an unknown kind")
 
     def describe(self) -> dict[str, str]:
         """What makes it this space and no other, in words."""
@@ -221,14 +248,25 @@ def _only_active(space: Space, setting: Setting) -> Setting:
     return active
 
 
-def read_warm_start(config: SpaceConfig, space: Space) -> list[Setting]:
-    """The config's settings to try first that are in the space, each with the keys that the space has."""
+def read_warm_start(config: SpaceConfig, space: Space) -> list[tuple[str, Setting]]:
+    """The config's settings to try first that are in the space, with their names and the keys that the space has."""
     chosen = []
-    for one in config.warm_start:
+    for place, one in enumerate(config.warm_start, 1):
         setting = _only_active(space, one)
         if setting and space.has(setting):
-            chosen.append(setting)
+            chosen.append((str(one.get("name", f"setting {place} of space.warm_start")), setting))
     return chosen
+
+
+def _ends(distribution: BaseDistribution) -> tuple[float, float, bool] | None:
+    """The ends of what can be searched further, and whether it is so on a logarithmic scale; None for names."""
+    match distribution:
+        case CategoricalDistribution(choices=choices) if len(choices) > 2:
+            numbers = [choice for choice in choices if isinstance(choice, int | float) and not isinstance(choice, bool)]
+            return (min(numbers), max(numbers), False) if len(numbers) == len(choices) else None
+        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+            return (low, high, log) if low < high else None
+    return None
 
 
 def _same(one: Any, other: Any) -> bool:

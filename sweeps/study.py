@@ -2,8 +2,10 @@
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -16,16 +18,17 @@ from sweeps.confirm import ConfirmConfig, confirm_study_name
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.identity import Identity, identify
 from sweeps.jobs import Jobs
-from sweeps.leaderboard import summary
 from sweeps.processes import Processes, ProgressLine, usable_cores
 from sweeps.records import hide_password, resolve_url
 from sweeps.search import make_pruner, make_sampler
 from sweeps.sources import load_source
 from sweeps.space import Setting, Space, SpaceConfig, read_space, read_warm_start
+from sweeps.study_record import StudyRecord
 from sweeps.tracking import TrackedRun, TrackingStore, open_tracking
-from sweeps.trials import Standing, Trials, open_trials
-from sweeps.worker import Plan, Worker, close_dead_runs, constraint
+from sweeps.trials import WARM_START, Standing, Trials, open_trials
+from sweeps.worker import News, Plan, Worker, close_dead_runs, constraint
 
+Queued = tuple[Setting, dict[str, Any]]  # a setting that is tried before any that is drawn, and its trial's attributes
 _OWN_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
@@ -80,7 +83,10 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     make_pruner(cfg)  # to be checked before anything starts, as all of this: each worker makes its own
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
-    queue = sampler.grid if sampler.grid is not None else [setting for setting in warm_start if allows(setting)]
+    if sampler.grid is not None:
+        queue: list[Queued] = [(setting, {}) for setting in sampler.grid]
+    else:
+        queue = [(setting, {WARM_START: name}) for name, setting in warm_start if allows(setting)]
     standing, parent = _open_study(config, trials, identity, queue, store, {"space": str(cfg.space.name)})
     _close_dead_runs(store, config.name, storage)
     n_trials = config.n_trials if sampler.grid is None else min(config.n_trials, len(sampler.grid))
@@ -99,22 +105,22 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         workers=_count_workers(config, standing),
         deadline=started + config.timeout if config.timeout is not None else None,
     )
+    choices = cfg.hydra.runtime.choices
+    budget = f"{n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
+    record = StudyRecord(store, parent, trials, space, budget)
+    status = "FAILED"
     try:
-        _run_workers(plan)
-    except BaseException as error:
-        _close_dead_runs(store, config.name, storage)
-        parent.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        if isinstance(error, KeyboardInterrupt) and trials.standing().ranking:
-            print(summary(store, config.name, list(space.distributions)))
-        raise
-    _close_dead_runs(store, config.name, storage)
-    try:
+        _run_workers(plan, record.update_if_due)
         _say_how_it_ended(config, plan, trials.standing())
-    except AllTrialsFailed:
-        parent.end("FAILED")
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
         raise
-    parent.end("FINISHED")
-    print(summary(store, config.name, list(space.distributions)))
+    finally:
+        _close_dead_runs(store, config.name, storage)
+        if text := record.close(finished=status == "FINISHED"):
+            print(text)
+        parent.end(status)
 
 
 def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> None:
@@ -136,7 +142,9 @@ def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> No
         print(f"makemore: every point of the grid was tried: {standing.finished} trials", file=sys.stderr)
 
 
-def _read_space(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]) -> tuple[Space, list[Setting]]:
+def _read_space(
+    hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
+) -> tuple[Space, list[tuple[str, Setting]]]:
     config: SpaceConfig = read_node(SpaceConfig, cfg, "space")
 
     def defaults(fixed: list[str]) -> Setting:
@@ -152,7 +160,7 @@ def _open_study(
     config: StudyConfig,
     trials: Trials,
     identity: Identity,
-    queue: list[Setting],
+    queue: list[Queued],
     store: TrackingStore,
     tags: dict[str, str],
 ) -> tuple[Standing, TrackedRun]:
@@ -170,9 +178,9 @@ def _open_study(
             queued = [
                 trial.system_attrs.get("fixed_params") for trial in standing.trials
             ]  # by one that was killed here
-            for setting in queue:
+            for setting, attributes in queue:
                 if setting not in queued:
-                    trials.queue(setting)
+                    trials.queue(setting, attributes)
             trials.study.set_user_attr("identity", identity.record)
         elif difference := identity.difference(recorded):
             raise RequestError(
@@ -193,17 +201,27 @@ def _count_workers(config: StudyConfig, standing: Standing) -> int:
     return min(config.workers or usable_cores(), most)
 
 
-def _run_workers(plan: Plan) -> None:
-    """In this process, in processes of their own, or as jobs of the launcher that the user has chosen."""
+def _run_workers(plan: Plan, between: Callable[[], None]) -> None:
+    """In this process, in processes of their own, or as jobs of the launcher that the user has chosen.
+
+    Args:
+        between: called now and then.
+    """
     if plan.cfg.hydra.launcher._target_ != _OWN_LAUNCHER:
         _launch_workers(plan)
         return
     line = ProgressLine(plan.name)
+
+    def show(news: News) -> None:
+        line.show(news)
+        if news.standing:  # a worker is between two trials
+            between()
+
     try:
         if plan.workers == 1:
-            Worker(plan, line.show).run()
+            Worker(plan, show).run()
             return
-        Processes(plan, line, partial(_bury, plan)).run()
+        Processes(plan, show, line.gone, partial(_bury, plan)).run()
     finally:
         line.close()
 

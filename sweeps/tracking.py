@@ -1,7 +1,8 @@
-"""The records of runs in MLflow; the only module that imports it."""
+"""The records of runs in MLflow; but for the model that MLflow itself loads, the only module that imports it."""
 
 import functools
 import importlib.metadata
+import json
 import logging
 import math
 import os
@@ -9,7 +10,9 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
@@ -44,6 +47,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
 _SEARCH_PAGE = 1000
 _CHAMPION = "champion"
+_IDENTIFYING = ("config_hash", "group_hash", "weights_digest", "reason", "diagnosis")  # tags
 _DIGEST_LENGTH = 32  # MLflow takes at most 36 characters
 _CONTEXT = "mlflow.data.context"  # the tag that says which part of its words a dataset is
 _COMPARABLE = ("train", "trial", "confirm")  # the kinds of run that have a dev loss
@@ -70,6 +74,12 @@ class TrackedRun:
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Keep tags, and send them with the next metrics."""
         self._waiting_tags |= tags
+
+    def log_table(self, name: str, table: pd.DataFrame) -> None:
+        """Store a table where the UI shows it as one (JSON), in place of the last of the name, and as CSV."""
+        self.client.log_text(self.run_id, str(table.to_json(orient="split", index=False)), f"{name}.json")
+        self.client.log_text(self.run_id, str(table.to_csv(index=False)), f"{name}.csv")
+        self.log_tags({"mlflow.loggedArtifacts": json.dumps([{"path": f"{name}.json", "type": "table"}])})
 
     def log_artifacts(self, folder: Path) -> None:
         """Store the files of a folder with the run."""
@@ -236,28 +246,45 @@ class TrackingStore:
             return None
         return {**found[0].data.tags, "test_loss": repr(found[0].data.metrics.get("test_loss"))}
 
-    def register_champion(self, claim: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Register a study's winner as a version of the model, with the alias champion and its test loss; once."""
-        model, version = self._model_name(), self._version_of(claim)
-        if version is None:
+    def register_winner(self, winner: Mapping[str, Any]) -> Any:
+        """Register a trial's model as a version of the experiment's; once.
+
+        Args:
+            winner: its study, trial, run_id and weights_digest, which become tags, among others.
+        """
+        with nullcontext() if self.uri.startswith("http") else locked(self.uri, "registry"):
+            version = self._version_of(winner)
+            if version is not None:
+                return version
+            model, run_id = self._model_name(), str(winner["run_id"])
             if not self.client.search_registered_models(f"name = '{model}'"):
                 self.client.create_registered_model(model)
-            source = f"{self.client.get_run(claim['run_id']).info.artifact_uri}/weights.safetensors"
-            tags = {key: str(claim[key]) for key in ("study", "trial", "look", "weights_digest", "split_digest")}
-            tags["test_loss"] = repr(result["test_loss"])
-            version = self.client.create_model_version(model, source, claim["run_id"], tags=tags)
-        aliases = self.client.get_registered_model(model).aliases
+            with tempfile.TemporaryDirectory(prefix="makemore-") as name:
+                _save_model(Path(name) / "model", self.fetch_artifact(run_id, "weights.safetensors"))
+                self.client.log_artifacts(run_id, name)
+            source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
+            tags = {key: str(winner[key]) for key in ("study", "trial", "weights_digest")}
+            return self.client.create_model_version(model, source, run_id, tags=tags)
+
+    def register_champion(self, claim: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Give a study's winner, which is registered if it is not yet, its test loss and the alias champion."""
+        version = self.register_winner(claim)
+        tags = {"look": claim["look"], "split_digest": claim["split_digest"], "test_loss": repr(result["test_loss"])}
+        for key, value in tags.items():
+            self.client.set_model_version_tag(version.name, version.version, key, str(value))
+        aliases = self.client.get_registered_model(version.name).aliases
         if int(aliases.get(_CHAMPION, 0)) < int(version.version):  # a later look may have made another
-            self.client.set_registered_model_alias(model, _CHAMPION, version.version)
+            self.client.set_registered_model_alias(version.name, _CHAMPION, version.version)
 
     def champion_of(self, claim: Mapping[str, Any]) -> dict[str, str] | None:
         """Tags of the registered version that is a study's winner: test_loss, look, weights_digest."""
         version = self._version_of(claim)
         return dict(version.tags) if version else None
 
-    def _version_of(self, claim: Mapping[str, Any]) -> Any:
+    def _version_of(self, winner: Mapping[str, Any]) -> Any:
         found = self.client.search_model_versions(f"name = '{self._model_name()}'")
-        return next((one for one in found if one.tags.get("study") == claim["study"]), None)
+        wanted = {key: winner[key] for key in ("study", "weights_digest")}
+        return next((one for one in found if wanted.items() <= one.tags.items()), None)
 
     def _model_name(self) -> str:
         """Of the registered model: the experiment's, with what MLflow does not take in a model's replaced."""
@@ -317,7 +344,7 @@ def _frame(runs: Sequence[Any]) -> pd.DataFrame:
                 **{key: _as_logged(value) for key, value in run.data.metrics.items()},
                 **run.data.params,
                 "run_id": run.info.run_id,
-                **{key: tags.get(key) for key in ("config_hash", "group_hash", "weights_digest", "reason")},
+                **{key: tags.get(key) for key in _IDENTIFYING},
                 "dev_words": _dev_digest(run),
             }
         )
@@ -430,6 +457,25 @@ def _git(folder: Path, *arguments: str) -> str:
 def words_digest(source: Source, part: str) -> str:
     """What MLflow records of the fingerprint of a source's part "train" or "dev"."""
     return source.split.fingerprint(part)[:_DIGEST_LENGTH]
+
+
+def _save_model(folder: Path, weights: Path) -> None:
+    """Weights as an MLflow model, with the code that loads them."""
+    import mlflow.pyfunc
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+    inputs = Schema([ColSpec("string", "context")])
+    asked = [ParamSpec("n", "long", 0), ParamSpec("temperature", "double", 1.0), ParamSpec("seed", "long", 0)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it would guess a signature from an example
+        mlflow.pyfunc.save_model(
+            path=str(folder),
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={"weights": str(weights)},
+            signature=ModelSignature(inputs=inputs, params=ParamSchema(asked)),
+            pip_requirements=[f"makemore-sweeps=={importlib.metadata.version('makemore-sweeps')}"],
+        )
 
 
 def _dataset_input(source: Source, part: str) -> DatasetInput:

@@ -27,7 +27,8 @@ from sweeps.records import hide_password, locked
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 INTERRUPTED = "interrupted"
-TASK = ("confirms", "seed")  # attributes that say what a queued trial is for
+WARM_START = "warm_start"  # attribute: the name of the setting of the space's warm start that a trial tries
+TASK = ("confirms", "seed", WARM_START)  # attributes that say what a queued trial is for
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEAT_SECONDS = 5
 _GRACE_SECONDS = 15  # without a beat, by the database's clock, until a trial is given up as dead

@@ -30,7 +30,7 @@ from sweeps.search import make_pruner, make_sampler, suggest
 from sweeps.sources import load_source
 from sweeps.space import Setting, Space
 from sweeps.tracking import TrackingStore, open_tracking
-from sweeps.trials import INTERRUPTED, Lost, Standing, Trials
+from sweeps.trials import INTERRUPTED, WARM_START, Lost, Standing, Trials
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 _GIVEN_UP = "given up as dead"
@@ -179,7 +179,9 @@ class Worker:
         def prepare(trial: Trial) -> tuple[DictConfig, TrialOf]:
             setting = suggest(trial, plan.space)
             cfg = self._jobs.compose(setting, trial.number)
-            return cfg, TrialOf(plan.name, trial.number, plan.parent_id, tuple(plan.space.distributions))
+            warm_start = trial.user_attrs.get(WARM_START)
+            searched = tuple(plan.space.distributions)
+            return cfg, TrialOf(plan.name, trial.number, plan.parent_id, searched, warm_start=warm_start)
 
         def report(trial: Trial, evaluation: int, dev_loss: float) -> bool:
             return trials.report(trial, evaluation, dev_loss)
