@@ -116,15 +116,16 @@ def _noisy(curve: Sequence[Evaluation]) -> Finding | None:
 def _unfinished(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
     half, last = curve[(len(curve) - 1) // 2], curve[-1]
     fall = half.dev_loss - last.dev_loss
-    if signs.gap > 0.03 * signs.dev_loss or fall < 0.01 * last.dev_loss:
-        return None
     decays = last.lr is not None and half.lr is not None and last.lr < 0.9 * half.lr
-    if decays and _per_rate(curve, 0.7, 1.0) > 1.3 * _per_rate(curve, 0.4, 0.7) > 0:
+    falls_faster = decays and _per_rate(curve, 0.7, 1.0) > 1.3 * _per_rate(curve, 0.4, 0.7) > 0
+    if falls_faster and fall > 0.02 * last.dev_loss and signs.gap < 0.03 * signs.dev_loss:
         return Finding(
             "learning rate too high",
             f"the dev loss fell by {fall:.3f} in the second half, faster the smaller the rate became: a smaller "
             "schedule.lr",
         )
+    if fall < 0.01 * last.dev_loss or signs.gap > 0.015 * signs.dev_loss:
+        return None
     return Finding(
         "learning rate too low",
         f"the dev loss was still falling, by {fall:.3f} in the second half, and train ({signs.train_loss:.3f}) is "

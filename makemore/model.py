@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from makemore.limits import check
 
@@ -67,12 +68,32 @@ class MLP(nn.Module):
 
         `mask` (n, hidden_neurons) multiplies the hidden layer: 0 where dropped, 1 / (1 - dropout) elsewhere.
         """
+        if mask is None and not torch.is_grad_enabled():
+            return self._evaluate(x)
         embeddings = self.C[x].flatten(1)
         h = torch.tanh(embeddings @ self.W1 + self.b1)
         if mask is not None:
             h = h * mask
         logits = h @ self.W2 + self.b2
         return logits if self.D is None else logits + embeddings @ self.D
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        """The same without gradients, in half of the time: the first layer is a sum of rows of C @ W1, one a position.
+
+        And tanh(z) is 2 sigmoid(2z) - 1, which is several times as fast on some processors.
+        """
+        vocab_size, (block_size, size) = len(self.C), (self.config.block_size, self.config.embedding_size)
+        places = x + vocab_size * torch.arange(block_size, device=x.device)
+
+        def first(W: Tensor) -> Tensor:
+            tables = self.C @ W.view(block_size, size, -1)  # (block_size, vocab_size, columns)
+            return F.embedding_bag(places, tables.flatten(0, 1), mode="sum")
+
+        logits = self.b2.expand(len(x), -1) if self.D is None else first(self.D) + self.b2
+        if self.config.hidden_neurons == 0:
+            return logits
+        h = first(self.W1).add_(self.b1).mul_(2).sigmoid_().mul_(2).sub_(1)
+        return logits + h @ self.W2
 
     @property
     def decayed(self) -> list[nn.Parameter]:

@@ -104,8 +104,9 @@ class Corpus:
     @cached_property
     def train_sample(self) -> DistinctContexts:
         """As many examples of train as dev has, evenly spaced: what the loss on train is estimated with."""
-        stride = max(1, len(self.train) // max(1, len(self.dev_contexts.index)))
-        return distinct_contexts(replace(self.train, positions=self.train.positions[::stride]))
+        count = min(len(self.train), len(self.dev_contexts.index))
+        chosen = torch.arange(count) * len(self.train) // count
+        return distinct_contexts(replace(self.train, positions=self.train.positions[chosen]))
 
     @cached_property
     def targets(self) -> Callable[[str, float], Callable[[Tensor], Tensor]]:

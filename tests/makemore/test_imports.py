@@ -39,9 +39,10 @@ def test_the_language_models_import_torch_and_the_standard_library_only() -> Non
         assert outside <= {"torch", "makemore"}, path.name
 
 
-def test_only_one_module_imports_mlflow() -> None:
-    found = [path.name for path in sources() if any(name.split(".")[0] == "mlflow" for name in imports_of(path))]
-    assert found == ["tracking.py"]
+def test_only_one_module_imports_mlflow_but_for_the_model_that_mlflow_loads() -> None:
+    found = {path.name for path in sources() if any(name.split(".")[0] == "mlflow" for name in imports_of(path))}
+    assert found == {"tracking.py", "pyfunc_model.py"}
+    assert not any("sweeps.pyfunc_model" in imports_of(path) for path in sources())
 
 
 def test_no_module_but_the_final_test_opens_the_door_to_the_test_split() -> None:
