@@ -4,7 +4,6 @@ Nothing is pickled: MLflow keeps this file beside the weights, and runs it when 
 """
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -24,7 +23,7 @@ class NextCharacter(PythonModel):
         self._saved = load_weights(Path(context.artifacts["weights"]))
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, float] | None = None
     ) -> pd.DataFrame:
         """Of each context the probability of each next character; or words.
 
@@ -38,10 +37,13 @@ class NextCharacter(PythonModel):
         Raises:
             ValueError: a character that the model does not know.
         """
-        asked = {"n": 0, "temperature": 1.0, "seed": 0} | (params or {})
+        asked = params or {}
         contexts = [str(text) for text in model_input["context"]]
+        n, seed = int(asked.get("n", 0)), int(asked.get("seed", 0))
         with one_thread():
-            return self._words(contexts, **asked) if asked["n"] else self._probabilities(contexts)
+            if n:
+                return self._words(contexts, n, asked.get("temperature", 1.0), seed)
+            return self._probabilities(contexts)
 
     def _words(self, contexts: list[str], n: int, temperature: float, seed: int) -> pd.DataFrame:
         model, alphabet = self._saved.model, self._saved.alphabet

@@ -461,14 +461,14 @@ def words_digest(source: Source, part: str) -> str:
 
 def _save_model(folder: Path, weights: Path) -> None:
     """Weights as an MLflow model, with the code that loads them."""
-    import mlflow.pyfunc
-    from mlflow.models.signature import ModelSignature
-    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
-
-    inputs = Schema([ColSpec("string", "context")])
-    asked = [ParamSpec("n", "long", 0), ParamSpec("temperature", "double", 1.0), ParamSpec("seed", "long", 0)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it would guess a signature from an example
+        warnings.simplefilter("ignore", UserWarning)  # of the import itself, and for want of an example
+        import mlflow.pyfunc
+        from mlflow.models.signature import ModelSignature
+        from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+        inputs = Schema([ColSpec("string", "context")])
+        asked = [ParamSpec("n", "long", 0), ParamSpec("temperature", "double", 1.0), ParamSpec("seed", "long", 0)]
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),

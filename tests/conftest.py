@@ -30,9 +30,12 @@ Makemore = Callable[..., Answer]
 
 
 _START = """\
-import signal
+import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it ignores them
 from sweeps.cli import main
+if "sweep" in sys.argv and "MAKEMORE_TEST_EXTRAS" not in os.environ:
+    import sweeps.study_record
+    sweeps.study_record._attempt = lambda what, action: None
 main()
 """
 
@@ -48,6 +51,15 @@ def call(folder: Path, *arguments: str) -> str:
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return str(out)
+
+
+@pytest.fixture(autouse=True)
+def no_extras(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies without pictures and registered models, which take seconds, but where a test is marked with `extras`."""
+    if "extras" in request.keywords:
+        monkeypatch.setenv("MAKEMORE_TEST_EXTRAS", "1")
+    else:
+        monkeypatch.setattr("sweeps.study_record._attempt", lambda what, action: None)
 
 
 @pytest.fixture(scope="session")
