@@ -140,9 +140,35 @@ def test_a_grid_of_an_interval_is_refused() -> None:
 
 
 def test_settings_outside_a_narrowed_space_are_left_out_and_fixed_keys_too() -> None:
-    settings = [{"a": 3, "b": "x", "fixed": 7}, {"a": 10, "b": "x"}, {"a": 3, "b": "z"}, {"fixed": 7}]
+    settings = [{"name": "good", "a": 3, "b": "x", "fixed": 7}, {"a": 10, "b": "x"}, {"a": 3, "b": "z"}, {"a": 4}]
     space = config({"a": "int(interval(1,9))", "b": "choice(x,y)"}, warm_start=settings)
-    assert read_warm_start(space, read(space.params)) == [{"a": 3, "b": "x"}]
+    expected = [("good", {"a": 3, "b": "x"}), ("setting 4 of space.warm_start", {"a": 4})]
+    assert read_warm_start(space, read(space.params)) == expected
+
+
+@pytest.mark.parametrize(
+    ("setting", "edges"),
+    [
+        ({"n": 2}, ["n=2 is at the lower end of its range"]),
+        ({"n": 3}, []),
+        ({"x": 0.0}, []),
+        ({"x": 0.99}, ["x=0.99 is at the upper end of its range"]),
+        ({"lr": 1.05e-3}, ["lr=0.00105 is at the lower end of its range"]),
+        ({"lr": 2e-3}, []),
+        ({"batch": 128}, ["batch=128 is at the upper end of its range"]),
+        ({"batch": 64, "kind": "a", "two": 1}, []),
+    ],
+)
+def test_a_value_at_the_end_of_its_range_is_told(setting: dict[str, Any], edges: list[str]) -> None:
+    words = {
+        "n": "range(2, 7)",
+        "x": "interval(0.0, 1.0)",
+        "lr": "tag(log, interval(1e-3, 1e-1))",
+        "batch": "choice(32, 64, 128)",
+        "kind": "choice(a, b, c)",
+        "two": "choice(1, 2)",
+    }
+    assert read(words).edges(setting) == edges
 
 
 @pytest.mark.parametrize(("name", "count"), [("quick", 1), ("lecture", 1), ("mlp", 2), ("none", 0), ("ngram", 0)])
@@ -152,4 +178,4 @@ def test_every_warm_start_of_the_shipped_spaces_is_in_its_space(name: str, count
     space = read_space(node, [], lambda fixed: {})
     settings = read_warm_start(node, space)
     assert len(settings) == len(node.warm_start) == count
-    assert all(set(setting) == set(space.distributions) - set(space.conditions) for setting in settings)
+    assert all(set(setting) == set(space.distributions) - set(space.conditions) for _, setting in settings)

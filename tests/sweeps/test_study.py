@@ -110,7 +110,7 @@ def test_a_trial_is_recorded_whole(makemore: Makemore, workdir: Path) -> None:
         digests = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
         assert set(digests) == {"given_names-disjoint-train", "given_names-disjoint-dev"}
         files = {path.name for path in (workdir / "mlruns/artifacts" / run.info.run_id / "artifacts").iterdir()}
-        assert files == {"config.yaml", "weights.safetensors", "loss_curve.png", "samples.txt"}
+        assert files == {"config.yaml", "weights.safetensors", "loss_curve.png", "embedding.png", "samples.txt"}
         assert (workdir / "mlruns/outputs/a" / str(trial.number) / ".hydra/config.yaml").is_file()
 
 
