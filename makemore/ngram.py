@@ -1,4 +1,4 @@
-"""Counted n-grams: the lecture's first language model, for orders 1 to 6, smoothed in one of two ways."""
+"""Counted n-grams: the lecture's first language model, for orders 0 to 6, smoothed in one of two ways."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,14 +17,14 @@ ESTIMATORS = ("additive", "kneser_ney")
 class NgramConfig:
     """Which n-grams are counted, and how counts become probabilities."""
 
-    order: int  # characters of an n-gram: the context and the next one
+    order: int  # characters of an n-gram: the context and the next one; 0: nothing is counted, all are equally likely
     # "additive": `smoothing` is added to each count; "kneser_ney": interpolated with shorter contexts, with `discount`.
     estimator: str
     smoothing: float
     discount: float
 
     def __post_init__(self) -> None:
-        check("order", self.order, low=1, high=6)
+        check("order", self.order, low=0, high=6)
         if self.estimator not in ESTIMATORS:
             raise LimitError("estimator", self.estimator, " or ".join(ESTIMATORS))
         check("smoothing", self.smoothing, low=0)
@@ -32,7 +32,7 @@ class NgramConfig:
 
     @property
     def block_size(self) -> int:
-        """Characters of context that the model is given; order 1 ignores its one."""
+        """Characters of context that the model is given; orders 0 and 1 ignore their one."""
         return max(1, self.order - 1)
 
     @property
@@ -72,6 +72,8 @@ class Ngram(nn.Module):
     @classmethod
     def fit(cls, config: NgramConfig, contexts: DistinctContexts) -> "Ngram":
         """Count; `contexts` are those of train with `config.block_size`."""
+        if config.order == 0:
+            return cls(config, torch.full((contexts.vocab_size,), 1 / contexts.vocab_size), [])
         if config.order == 1:
             contexts = contexts.merged()
         if config.estimator == "kneser_ney":
@@ -101,7 +103,7 @@ class Ngram(nn.Module):
     @property
     def entries(self) -> int:
         """Probabilities that it keeps: one for each character, and one for each n-gram of train at the orders used."""
-        return len(self.base) + sum(len(order.probabilities) for order in self._orders)
+        return len(self.base) * (self.config.order > 0) + sum(len(order.probabilities) for order in self._orders)
 
 
 def _additive(contexts: DistinctContexts, smoothing: float) -> tuple[Tensor, list[Order]]:

@@ -25,7 +25,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Step:
-    """The lecture's schedule: `lr`, and from `decay_at` on `lr * decay_factor`."""
+    """The lecture's schedule: `lr`, and from `decay_at` on `lr * decay_factor`; at 1, never."""
 
     lr: float
     decay_at: float
@@ -33,7 +33,7 @@ class Step:
 
     def __post_init__(self) -> None:
         check("lr", self.lr, low=0, closed="(]")
-        check("decay_at", self.decay_at, low=0, high=1, closed="()")
+        check("decay_at", self.decay_at, low=0, high=1, closed="(]")
         check("decay_factor", self.decay_factor, low=0, high=1, closed="(]")
 
     def at(self, progress: float) -> float:

@@ -46,7 +46,11 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Set
     if with_seed.func is GridSampler:
         # Every point is queued when the study starts: Optuna's own sampler forgets points whose worker died, and
         # repeats those that others are running.
-        grid, with_seed = points_of(grid_of(space), seed), partial(RandomSampler)
+        grid, with_seed = points_of(space, seed), partial(RandomSampler)
+    elif space.settings:
+        raise RequestError(
+            f"sampler._target_ is {cfg.sampler._target_}; it must be sampler=grid: space.settings are all that is tried"
+        )
 
     def make() -> StudySampler:
         sampler = StudySampler(with_seed, seed, space, allows, grid)
@@ -82,16 +86,18 @@ def _build(group: str, make: Callable[[], Any]) -> Any:
         raise RequestError(f"{group} cannot be made: {one_line(error)} (conf/{group}/ has the defaults)") from None
 
 
-def points_of(grid: dict[str, list[Any]], seed: int) -> list[Setting]:
-    """Every point of a grid, in an order that the seed decides: a part of them is a sample of all.
+def points_of(space: Space, seed: int) -> list[Setting]:
+    """Every point of a space's grid, in an order that the seed decides: a part of them is a sample of all.
 
     Raises:
-        RequestError: too many.
+        RequestError: too many, or a space that has no grid.
     """
-    count = math.prod(len(values) for values in grid.values())
+    grid, settings = grid_of(space), space.settings or [{}]
+    count = len(settings) * math.prod(len(values) for values in grid.values())
     if count > _GRID:
         raise RequestError(f"sampler=grid has {count} points; it may have {_GRID}: use sampler=qmc, or fewer values")
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    rows = list(itertools.product(*grid.values()))
+    points = [setting | dict(zip(grid, values, strict=True)) for setting in settings for values in rows]
     random.Random(seed).shuffle(points)
     return points
 

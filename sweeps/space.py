@@ -28,19 +28,19 @@ Distributions = dict[str, BaseDistribution]
 Setting = dict[str, Any]  # a value for each key that a trial searches
 Conditions = dict[str, dict[str, list[Any]]]  # key -> the values of other keys at which it is searched
 
-
 _EDGE = 0.02  # of a range of real numbers
 
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    """A `space` node: what is searched, under which conditions, within which limits, and what is tried first."""
+    """A `space` node: what is searched, on which conditions, within which limits, and what is tried first, or only."""
 
     name: str
     params: dict[str, Any]  # key -> sweep words
     conditions: dict[str, Any]  # key -> {another key: the value, or list of values, at which the first is searched}
     constraints: dict[str, Any]  # parameters: at most so many weights; null: any number
     warm_start: list[Any]  # settings, with a name beside their keys
+    settings: list[Any]  # of their keys, these are all that is tried
 
     def __post_init__(self) -> None:
         if set(self.constraints) != {"parameters"}:
@@ -53,6 +53,12 @@ class SpaceConfig:
                 raise LimitError(f"conditions.{key}", condition, "{key: value} or {key: [values]}")
         if not all(isinstance(setting, dict) for setting in self.warm_start):
             raise LimitError("warm_start", self.warm_start, "a list of settings, as in conf/space/quick.yaml")
+        keys = {tuple(sorted(setting)) if isinstance(setting, dict) else () for setting in self.settings}
+        if len(keys) > 1 or () in keys:
+            wanted = "a list of settings that all give the same keys, as in conf/experiment/lecture_table.yaml"
+            raise LimitError("settings", self.settings, wanted)
+        if both := [key for key in self.params if self.settings and key in self.settings[0]]:
+            raise LimitError("settings", self.settings, f"without {both[0]}, which is in space.params")
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Space:
     fixed: list[str]  # overrides that hold for every trial
     conditions: Conditions
     most_parameters: int | None  # of a trial's model
+    settings: list[Setting]  # with all points of the other keys, these are the grid; none: every value of every key
 
     def is_active(self, key: str, setting: Setting) -> bool:
         """Whether a key is searched, given the values of the keys before it."""
@@ -103,6 +110,7 @@ class Space:
         """What makes it this space and no other, in words."""
         words = {f"space {key}": repr(distribution) for key, distribution in self.distributions.items()}
         words |= {f"space {key} only at": repr(condition) for key, condition in self.conditions.items()}
+        words |= {"space settings": repr(self.settings)} if self.settings else {}
         return words | ({"most parameters": str(self.most_parameters)} if self.most_parameters else {})
 
 
@@ -118,13 +126,18 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
     """
     words = {key: f"{key}={value}" for key, value in config.params.items()}
     fixed: list[str] = []
-    for override in _parse(arguments):
+    given = _parse(arguments)
+    for override in given:
         words.pop(override.key_or_group, None)
         if override.is_sweep_override():
             words[override.key_or_group] = override.input_line or ""
         else:
             fixed.append(override.input_line or "")
-    distributions: Distributions = {}
+    settings = _without(config.settings, {override.key_or_group for override in given})
+    distributions: Distributions = {
+        key: CategoricalDistribution(list(dict.fromkeys(setting[key] for setting in settings)))
+        for key in (settings[0] if settings else {})
+    }
     for override in _parse(list(words.values())):
         if override.is_sweep_override():
             distributions[override.key_or_group] = to_distribution(override)
@@ -136,7 +149,17 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
         if key in distributions
     }
     distributions, conditions = _resolve(distributions, conditions, defaults(fixed) if conditions else {})
-    return Space(distributions, fixed, conditions, config.constraints["parameters"])
+    return Space(distributions, fixed, conditions, config.constraints["parameters"], settings)
+
+
+def _without(settings: list[Setting], keys: set[str]) -> list[Setting]:
+    """What is left of settings without some keys; of equal ones, the first."""
+    left: list[Setting] = []
+    for setting in settings:
+        rest = {key: value for key, value in setting.items() if key not in keys}
+        if rest and rest not in left:
+            left.append(rest)
+    return left
 
 
 def _resolve(
@@ -226,8 +249,10 @@ def corners(space: Space) -> list[Setting]:
         else [distribution.low, distribution.high]  # type: ignore[attr-defined]
         for key, distribution in space.distributions.items()
     }
-    count = max((len(values) for values in ends.values()), default=0)
+    count = max([len(space.settings), *map(len, ends.values())])
     settings = [{key: values[corner % len(values)] for key, values in ends.items()} for corner in range(count)]
+    if space.settings:
+        settings = [one | space.settings[corner % len(space.settings)] for corner, one in enumerate(settings)]
     for key in space.conditions:  # at each of its ends while the keys that it depends on are as it needs them
         settings += [{**settings[0], **_needed(space, key), key: value} for value in ends[key]]
     return [_only_active(space, setting) for setting in settings]
@@ -284,7 +309,7 @@ def _has(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
-    """Every value of each parameter, for a grid search.
+    """Every value of each parameter that the space's settings do not give, for a grid search.
 
     Raises:
         RequestError: a parameter is continuous, or not every point of the grid is in the space.
@@ -294,6 +319,8 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
         raise RequestError(f"sampler=grid tries every point, but space.{what} leaves some out; use another sampler")
     grid: dict[str, list[Any]] = {}
     for key, distribution in space.distributions.items():
+        if space.settings and key in space.settings[0]:
+            continue
         if isinstance(distribution, CategoricalDistribution):
             grid[key] = list(distribution.choices)
         elif isinstance(distribution, IntDistribution) and not distribution.log:

@@ -148,10 +148,18 @@ def test_a_probability_of_zero_is_an_infinite_loss_that_says_so(estimator: str, 
     assert reported == []
 
 
+@pytest.mark.parametrize("estimator", ["additive", "kneser_ney"])
+def test_at_order_0_all_characters_are_equally_likely(estimator: str) -> None:
+    words = ["ab", "abc", "cab"]
+    result = count_ngrams(corpus_of(split_of(words), Alphabet.of(words), 0), NgramConfig(0, estimator, 0.1, 0.9))
+    assert result.best_dev_loss == pytest.approx(math.log(4))
+    assert result.parameters == 0
+
+
 def test_limits_are_named() -> None:
     for values, message in (
-        ((7, "additive", 0.1, 0.9), "order is 7; it must be >= 1 and <= 6"),
-        ((0, "additive", 0.1, 0.9), "order is 0"),
+        ((7, "additive", 0.1, 0.9), "order is 7; it must be >= 0 and <= 6"),
+        ((-1, "additive", 0.1, 0.9), "order is -1"),
         ((3, "laplace", 0.1, 0.9), "estimator is laplace; it must be additive or kneser_ney"),
         ((3, "additive", -0.1, 0.9), "smoothing is -0.1; it must be >= 0"),
         ((3, "kneser_ney", 0.1, 1.1), "discount is 1.1; it must be >= 0 and <= 1"),

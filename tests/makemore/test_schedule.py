@@ -44,5 +44,5 @@ def test_a_rate_that_is_not_positive_and_finite_is_refused(lr: float) -> None:
 
 
 def test_a_decay_point_outside_the_run_is_refused() -> None:
-    with pytest.raises(LimitError, match=r"decay_at is 1\.0; it must be > 0 and < 1"):
-        Step(0.1, decay_at=1.0, decay_factor=0.1)
+    with pytest.raises(LimitError, match=r"decay_at is 1\.5; it must be > 0 and <= 1"):
+        Step(0.1, decay_at=1.5, decay_factor=0.1)

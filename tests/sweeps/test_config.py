@@ -34,7 +34,7 @@ def test_every_file_of_the_tree_composes_into_a_run() -> None:
         extra = ["data.path=towns.txt"] if path.stem == "file" else []
         read_run_config(config(*overrides, *extra))
         composed += 1
-    assert composed == 38
+    assert composed == 45
 
 
 def test_a_space_says_how_its_trials_train() -> None:
@@ -80,7 +80,7 @@ def test_a_bad_value_is_named_with_its_limit(override: str, message: str) -> Non
 
 
 def test_a_decay_point_outside_the_run_is_named() -> None:
-    with pytest.raises(RequestError, match=r"schedule\.decay_at is 1\.5; it must be > 0 and < 1 \(conf/schedule/step"):
+    with pytest.raises(RequestError, match=r"schedule\.decay_at is 1\.5; it must be > 0 and <= 1 \(conf/schedule/step"):
         read_run_config(config("schedule=step", "schedule.decay_at=1.5"))
 
 

@@ -16,7 +16,9 @@ CATEGORIES = CategoricalDistribution
 
 
 def config(params: dict[str, Any], conditions: dict[str, Any] | None = None, **others: Any) -> SpaceConfig:
-    return SpaceConfig("test", params, conditions or {}, {"parameters": None}, others.get("warm_start", []))
+    return SpaceConfig(
+        "test", params, conditions or {}, {"parameters": None}, others.get("warm_start", []), others.get("settings", [])
+    )
 
 
 def read(params: dict[str, Any], *arguments: str, conditions: dict[str, Any] | None = None, **defaults: Any) -> Space:
