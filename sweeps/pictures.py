@@ -26,7 +26,7 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border: 0; border-bottom: 1px solid #eee; }
 th { position: sticky; top: 0; background: #f5f5f5; } tbody tr:hover { background: #f0f6ff; }
 """
-_LAYOUT = {
+LAYOUT = {
     "template": "plotly_white",
     "height": 460,
     "margin": {"l": 70, "r": 30, "t": 20, "b": 60},
@@ -42,7 +42,7 @@ def learning_curves(curves: pd.DataFrame, names: Mapping[str, str], faint: Conta
         names: of the runs, in the order of the legend.
         faint: the runs whose lines are thin and gray, without a name in the legend.
     """
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     colours = sample_colorscale(_COLOURS, np.linspace(0, 0.9, len(names))) if names else []
     of_run = dict(list(curves.groupby("run_id")))
     for (run_id, name), colour in zip(names.items(), colours, strict=True):
@@ -69,7 +69,7 @@ def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, deta
         title: of the axis of costs.
         details: columns that are shown of the point under the pointer.
     """
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     known = runs[np.isfinite(runs[loss]) & np.isfinite(runs[cost])]
     grouped = known.assign(group=known["group"].fillna("") if "group" in known else "")
     for group, members in grouped.groupby("group", sort=False):
@@ -116,7 +116,7 @@ def parallel_coordinates(runs: pd.DataFrame, columns: Sequence[str], loss: str) 
     line = {"color": losses.tolist(), "colorscale": _COLOURS, "showscale": True, "colorbar": {"title": "dev loss"}}
     # Names at a slant: long ones stand beside each other.
     parcoords = go.Parcoords(dimensions=dimensions, line=line, labelangle=-15, labelfont={"size": 12})
-    return go.Figure(parcoords, layout={**_LAYOUT, "margin": {"l": 110, "r": 40, "t": 90, "b": 30}})
+    return go.Figure(parcoords, layout={**LAYOUT, "margin": {"l": 110, "r": 40, "t": 90, "b": 30}})
 
 
 def _details(row: "pd.Series[Any]", columns: Sequence[str]) -> list[str]:

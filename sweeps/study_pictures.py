@@ -49,14 +49,14 @@ class StudyPictures:
         """One HTML document that needs no network."""
         study, runs = self._study, self._complete
         parts: list[tuple[str, str, Any]] = [
-            ("Optimisation history", "", interactive.plot_optimization_history(study, target_name=_TARGET))
+            ("Optimisation history", "", _fit(interactive.plot_optimization_history(study, target_name=_TARGET)))
         ]
         if self._has_importances:
             parts.append(
                 (
                     "What mattered",
                     "The share of what the dev losses of complete trials vary by.",
-                    interactive.plot_param_importances(study, target_name=_TARGET),
+                    _fit(interactive.plot_param_importances(study, target_name=_TARGET)),
                 )
             )
         if self._params:
@@ -64,10 +64,10 @@ class StudyPictures:
             columns = [key for key in self._params if key in runs]
             parts.append(("Parallel coordinates", hint, pictures.parallel_coordinates(runs, columns, "best_dev_loss")))
             slices = interactive.plot_slice(study, params=self._params, target_name=_TARGET)
-            parts.append(("Dev loss over each hyperparameter", "", slices))
+            parts.append(("Dev loss over each hyperparameter", "", _fit(slices)))
         if len(self._two) == 2:
             contour = interactive.plot_contour(study, params=self._two, target_name=_TARGET)
-            parts.append(("The two that mattered most", "", contour))
+            parts.append(("The two that mattered most", "", _fit(contour)))
         names = {str(trial.number): f"trial {trial.number}" for trial in self._shown()}
         pruned = {str(trial.number) for trial in self._trials if trial.state == TrialState.PRUNED}
         curves = pictures.learning_curves(self._curves, names, faint=pruned)
@@ -137,6 +137,11 @@ class StudyPictures:
         axes.step(front["train_seconds"], front["best_dev_loss"], where="post", color="tab:red", label="Pareto front")
         axes.legend()
         return figure
+
+
+def _fit(figure: Any) -> Any:
+    """A figure of Optuna's as wide as the page and in its style; its title is the heading above it."""
+    return figure.update_layout({**pictures.LAYOUT, "title": None, "width": None})
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Any]:
