@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from makemore.limits import check
+from makemore.limits import LimitError, check
+
+INITIALIZATIONS = ("scaled", "normal")
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,12 @@ class MLPConfig:
     hidden_neurons: int  # 0: no hidden layer
     dropout: float  # of the hidden layer, while training
     direct: bool = False  # connections from the embeddings to the logits; without a hidden layer there are always some
+    # "scaled": small logits, and inputs to tanh of unit variance; "normal": all from N(0, 1), as the lecture begins.
+    initialization: str = "scaled"
 
     def __post_init__(self) -> None:
+        if self.initialization not in INITIALIZATIONS:
+            raise LimitError("initialization", self.initialization, " or ".join(INITIALIZATIONS))
         check("block_size", self.block_size, low=1, high=64)
         check("embedding_size", self.embedding_size, low=1, high=4096)
         check("hidden_neurons", self.hidden_neurons, low=0, high=65536)
@@ -51,17 +57,20 @@ class MLP(nn.Module):
         self.config, self.vocab_size = config, vocab_size
         inputs, hidden = config.block_size * config.embedding_size, config.hidden_neurons
 
-        def normal(rows: int, columns: int, deviation: float) -> nn.Parameter:
-            return nn.Parameter(torch.randn(rows, columns, generator=generator) * deviation)
+        scaled = config.initialization == "scaled"
 
-        self.C = normal(vocab_size, config.embedding_size, 1.0)
-        self.W1 = normal(inputs, hidden, 1 / math.sqrt(inputs))  # unit-variance inputs to tanh: few of them saturate
-        self.b1 = nn.Parameter(torch.zeros(hidden))
-        self.W2 = normal(
-            hidden, vocab_size, 0.1 / math.sqrt(max(hidden, 1))
-        )  # small logits: first loss log(vocab_size)
-        self.b2 = nn.Parameter(torch.zeros(vocab_size))
-        self.D = normal(inputs, vocab_size, 0.1 / math.sqrt(inputs)) if config.connects else None
+        def normal(*shape: int, deviation: float) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=generator) * (deviation if scaled else 1.0))
+
+        def bias(size: int) -> nn.Parameter:
+            return nn.Parameter(torch.zeros(size)) if scaled else normal(size, deviation=1.0)
+
+        self.C = normal(vocab_size, config.embedding_size, deviation=1.0)
+        self.W1 = normal(inputs, hidden, deviation=1 / math.sqrt(inputs))  # few inputs to tanh saturate it
+        self.b1 = bias(hidden)
+        self.W2 = normal(hidden, vocab_size, deviation=0.1 / math.sqrt(max(hidden, 1)))  # first loss: log(vocab_size)
+        self.b2 = bias(vocab_size)
+        self.D = normal(inputs, vocab_size, deviation=0.1 / math.sqrt(inputs)) if config.connects else None
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (n, vocab_size) of contexts x, (n, block_size) int64 in [0, vocab_size).

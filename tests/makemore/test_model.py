@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -65,3 +66,17 @@ def test_parameters_are_counted() -> None:
 def test_fewer_neurons_than_none_are_refused() -> None:
     with pytest.raises(LimitError, match="hidden_neurons is -1; it must be >= 0"):
         MLPConfig(3, 10, -1, 0.0)
+
+
+def test_the_plain_initialisation_draws_all_from_one_normal_distribution_and_starts_far_worse() -> None:
+    config = MLPConfig(block_size=3, embedding_size=10, hidden_neurons=200, dropout=0.0)
+    plain = MLP(dataclasses.replace(config, initialization="normal"), 27, torch.Generator().manual_seed(0))
+    for name, weight in plain.named_parameters():
+        assert float(weight.std()) == pytest.approx(1, abs=0.2), name
+    generator = torch.Generator().manual_seed(2)
+    x, y = (torch.randint(27, shape, generator=generator) for shape in ((500, 3), (500,)))
+    first = [F.cross_entropy(model(x), y).item() for model in (plain, MLP(config, 27, torch.Generator()))]
+    assert first[0] > 10
+    assert first[1] == pytest.approx(math.log(27), abs=0.1)
+    with pytest.raises(LimitError, match="initialization is big; it must be scaled or normal"):
+        dataclasses.replace(config, initialization="big")
