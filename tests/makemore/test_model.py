@@ -72,7 +72,7 @@ def test_the_plain_initialisation_draws_all_from_one_normal_distribution_and_sta
     config = MLPConfig(block_size=3, embedding_size=10, hidden_neurons=200, dropout=0.0)
     plain = MLP(dataclasses.replace(config, initialization="normal"), 27, torch.Generator().manual_seed(0))
     for name, weight in plain.named_parameters():
-        assert float(weight.std()) == pytest.approx(1, abs=0.2), name
+        assert weight.std().item() == pytest.approx(1, abs=0.2), name
     generator = torch.Generator().manual_seed(2)
     x, y = (torch.randint(27, shape, generator=generator) for shape in ((500, 3), (500,)))
     first = [F.cross_entropy(model(x), y).item() for model in (plain, MLP(config, 27, torch.Generator()))]
