@@ -14,6 +14,7 @@ makemore: hyperparameter sweeps for small character-level language models
   makemore train [overrides]        one run, logged
   makemore sweep [overrides]        a study (the same as makemore train --multirun)
   makemore compare [overrides]      the runs of a study, best dev loss first
+  makemore ladder [overrides]       from guessing to a sweep's winner: what each rung buys
   makemore sample [overrides]       new words from a study's winner, or from a run
   makemore final-test study.name=S  the one look at the test split, for a study's winner
   makemore looks [overrides]        the looks that were taken, verified
@@ -29,6 +30,7 @@ Shell completion: eval "$(makemore -sc install=bash)"
 _TASKS = {  # what takes the composed config, and returns what is printed
     "train": "sweeps.runs.run_training",
     "compare": "sweeps.compare.compare",
+    "ladder": "sweeps.ladder.ladder",
     "sample": "sweeps.sample.sample",
     "final-test": "sweeps.final_test.final_test",
     "looks": "sweeps.look_report.list_looks",
@@ -37,7 +39,7 @@ _TASKS = {  # what takes the composed config, and returns what is printed
     "dashboard": "sweeps.ui.serve_dashboard",
 }
 COMMANDS = ("train", "sweep", *list(_TASKS)[1:])
-_LONG = ("train", "ui", "dashboard")  # the others end before they have made much garbage
+_LONG = ("train", "ladder", "ui", "dashboard")  # the others end before they have made much garbage
 DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -178,7 +180,7 @@ def _raised_by_hydra(error: Exception) -> bool:
 
 
 def _interrupted(command: str = "") -> int:
-    print("makemore: interrupted" + ("; the same command goes on" if command == "sweep" else ""), file=sys.stderr)
+    print("makemore: interrupted" + ("; the same command goes on" if command in ("sweep", "ladder") else ""), file=sys.stderr)
     return INTERRUPTED
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from makemore.limits import LimitError, check
-from sweeps.config import check_study_name, read_node
+from sweeps.config import check_output, check_study_name, read_node
 from sweeps.errors import RequestError
 from sweeps.leaderboard import (
     Study,
@@ -20,6 +20,9 @@ from sweeps.leaderboard import (
     leaderboard,
     read_study,
     settings,
+    to_csv,
+    to_json,
+    to_markdown,
     to_text,
 )
 from sweeps.paired import differences
@@ -54,10 +57,7 @@ class CompareConfig:
             )
         if self.top is not None:
             check("top", self.top, low=1)
-        if self.output is not None:
-            path = Path(self.output)
-            if not path.absolute().parent.is_dir() or path.is_dir():
-                raise LimitError("output", self.output, "null, or a file in a folder that exists")
+        check_output("output", self.output)
 
 
 def compare(cfg: DictConfig) -> str:
@@ -196,20 +196,14 @@ def _to_table(shown: _Shown) -> str:
 
 def _to_markdown(shown: _Shown) -> str:
     tables = [shown.lines] * shown.has_lines + [shown.for_people]
-    return "\n\n".join([*map(_markdown, tables), *shown.remarks])
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    plain = table.astype(object).where(table.notna(), None)
-    plain = plain.map(lambda cell: " ".join(cell.replace("|", "\\|").split()) if isinstance(cell, str) else cell)
-    return str(plain.to_markdown(index=False, missingval="-"))
+    return "\n\n".join([*map(to_markdown, tables), *shown.remarks])
 
 
 _RENDERERS: dict[str, Callable[[_Shown], str]] = {
     "table": _to_table,
     "markdown": _to_markdown,
-    "csv": lambda shown: str(shown.table.to_csv(index=False)).rstrip("\n"),
-    "json": lambda shown: str(shown.table.to_json(orient="records", indent=2, double_precision=15)),
+    "csv": lambda shown: to_csv(shown.table),
+    "json": lambda shown: to_json(shown.table),
 }
 
 

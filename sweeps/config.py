@@ -29,7 +29,7 @@ ModelConfig = MLPConfig | NgramConfig
 MODELS: dict[str, type[ModelConfig]] = {"mlp": MLPConfig, "ngram": NgramConfig}
 DEVICES = ("cpu", "cuda")
 RUN_KEYS = ("data", "model", "optimizer", "schedule", "train", "seed", "device")
-_ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "hydra")
+_ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "ladder", "format", "hydra")
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,15 @@ def check_study_name(name: str, given: str = "study.name is") -> None:
     """Raise RequestError unless `is_study_name`."""
     if not is_study_name(name):
         raise RequestError(f"{given} {name!r}; it must be 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-'")
+
+
+def check_output(key: str, file: str | None, suffix: str = "") -> None:
+    """Raise LimitError unless `file` is None, or can be a file that ends on `suffix`."""
+    if file is not None:
+        path = Path(file)
+        if not path.name.endswith(suffix) or not path.absolute().parent.is_dir() or path.is_dir():
+            kind = f"{suffix} file" if suffix else "file"
+            raise LimitError(key, file, f"null, or a {kind} in a folder that exists")
 
 
 def one_line(error: BaseException) -> str:

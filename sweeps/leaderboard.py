@@ -162,7 +162,7 @@ def read_study(store: TrackingStore, name: str, trials: pd.DataFrame | None = No
 
 _PATTERNS = {
     **dict.fromkeys(["best_dev_loss", "confirmed_mean", "confirmed_sd", "mean_dev_loss", "sd"], "{:.4f}"),
-    **dict.fromkeys(["mean_low", "mean_high"], "{:.4f}"),
+    **dict.fromkeys(["mean_low", "mean_high", "dev_loss", "dev_loss_low", "dev_loss_high"], "{:.4f}"),
     **dict.fromkeys(["difference", "difference_low", "difference_high"], "{:+.4f}"),
     "parameters": "{:.0f}",
     "train_seconds": "{:.2f}",
@@ -190,3 +190,20 @@ def _format(value: Any, pattern: str | None) -> str:
 def to_text(table: pd.DataFrame) -> str:
     """A table for a terminal."""
     return str(formatted(table).to_string(index=False))
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, with all digits."""
+    plain = table.astype(object).where(table.notna(), None)
+    plain = plain.map(lambda cell: " ".join(cell.replace("|", "\\|").split()) if isinstance(cell, str) else cell)
+    return str(plain.to_markdown(index=False, missingval="-"))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as comma-separated values, with all digits."""
+    return str(table.to_csv(index=False)).rstrip("\n")
+
+
+def to_json(table: pd.DataFrame) -> str:
+    """A table as a JSON list of objects, with all digits."""
+    return str(table.to_json(orient="records", indent=2, double_precision=15))

@@ -7,10 +7,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from makemore.limits import LimitError
 from makemore.lr_range import LrRange, LrRangeResult, lr_range_test
 from makemore.ngram import NgramConfig
-from sweeps.config import read_node, read_run_config
+from sweeps.config import check_output, read_node, read_run_config
 from sweeps.errors import RequestError
 from sweeps.runs import run_name
 from sweeps.sources import load_corpus, load_source
@@ -28,10 +27,7 @@ class LrFindConfig:
 
     def __post_init__(self) -> None:
         LrRange(self.low, self.high, self.steps)
-        if self.picture is not None:
-            path = Path(self.picture)
-            if path.suffix != ".png" or not path.absolute().parent.is_dir() or path.is_dir():
-                raise LimitError("picture", self.picture, "null, or a .png file in a folder that exists")
+        check_output("picture", self.picture, ".png")
 
 
 def lr_find(cfg: DictConfig) -> str:

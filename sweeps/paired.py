@@ -1,11 +1,13 @@
 """Paired differences of dev losses: two models on the same words differ by less than their losses vary."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
+from torch import Tensor
 
 from makemore.bootstrap import intervals
 from makemore.evaluate import word_losses
@@ -45,20 +47,27 @@ def differences(store: TrackingStore, runs: pd.DataFrame, baseline: "pd.Series[A
     source = load_source(read_node(DataConfig, config, "data"))  # type: ignore[arg-type]
     if words_digest(source, "dev") != baseline["dev_words"]:
         raise RequestError(f"baseline is {run_id}; {source.path} is not the list of words that it was made with")
-    words = source.split.dev
-
-    def losses_of(one: str) -> tuple[torch.Tensor, torch.Tensor]:
-        saved = load_weights(store.fetch_artifact(one, "weights.safetensors"))
-        return word_losses(saved.model, words, saved.alphabet, saved.model.config.block_size)
-
-    with one_thread():
-        theirs, characters = losses_of(run_id)
-        finished = runs.loc[runs["state"] == TrialState.COMPLETE.name, "run_id"]
-        ours = {one: losses_of(one)[0] - theirs for one in finished}
-    if not ours:
+    finished = list(runs.loc[runs["state"] == TrialState.COMPLETE.name, "run_id"])
+    if not finished:
         return pd.DataFrame(columns=DIFFERENCE, dtype=float)
-    stacked = torch.stack(list(ours.values()), dim=1)
-    means = (stacked.sum(0) / characters.sum()).tolist()
-    bounds = intervals(stacked, characters, generator_for(0, "intervals"))  # the same weights have the same interval
-    rows = [(mean, low, high) for mean, (low, high) in zip(means, bounds, strict=True)]
-    return pd.DataFrame(rows, columns=DIFFERENCE, index=pd.Index(ours))
+    losses, characters = recorded_losses(store, [run_id, *finished], source.split.dev)
+    rows = means(losses[:, 1:] - losses[:, :1], characters)
+    return pd.DataFrame(rows, columns=DIFFERENCE, index=pd.Index(finished))
+
+
+def recorded_losses(store: TrackingStore, run_ids: Sequence[str], words: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Of each word the loss in nats of each run's recorded weights, (n, k), and its characters, (n,); float64."""
+    found = {}
+    with one_thread():
+        for run_id in dict.fromkeys(run_ids):
+            saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
+            found[run_id] = word_losses(saved.model, words, saved.alphabet, saved.model.config.block_size)
+    losses = torch.stack([found[run_id][0] for run_id in run_ids], dim=1)
+    return losses, found[run_ids[0]][1]
+
+
+def means(losses: Tensor, characters: Tensor) -> list[tuple[float, float, float]]:
+    """The mean per character of each column of losses by word (n, k), and the ends of its 95 % interval over words."""
+    bounds = intervals(losses, characters, generator_for(0, "intervals"))  # the same losses have the same interval
+    found = (losses.sum(0) / characters.sum()).tolist()
+    return [(mean, low, high) for mean, (low, high) in zip(found, bounds, strict=True)]

@@ -53,6 +53,21 @@ class TrialOf:
 
 
 @dataclass(frozen=True)
+class RungOf:
+    """Which rung of which ladder a run is."""
+
+    ladder: str
+    name: str
+    parent_id: str
+    kind: str = "train"
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Of the run."""
+        return {"ladder": self.ladder, "rung": self.name}
+
+
+@dataclass(frozen=True)
 class RunOutcome:
     """What a finished run leaves for its study."""
 
@@ -110,6 +125,21 @@ class OpenRun:
         finally:
             self.tracked.flush()  # before anybody is told how it ended: whoever dies then leaves a whole record
 
+    def train_and_end(self) -> RunOutcome:
+        """Train, or count, and record all, how it ended too.
+
+        Raises:
+            Exception: training failed or diverged; the run is recorded as such, with its curve so far.
+        """
+        try:
+            outcome = self.train()
+        except BaseException as error:
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            self.end(status, {"reason": f"{type(error).__name__}: {error}"})
+            raise
+        self.end("FINISHED", {"weights_digest": outcome.weights_digest})
+        return outcome
+
     def _keep(self, result: TrainResult, curve: list[Evaluation]) -> RunOutcome:
         """Record a finished run's figures, files and diagnosis."""
         config, source, run = self.config, self.source, self.tracked
@@ -163,7 +193,12 @@ class OpenRun:
         self.tracked.end(status, {key: value[:_TAG] for key, value in tags.items()})
 
 
-def open_run(cfg: DictConfig, open_store: Callable[[], TrackingStore], trial: TrialOf | None = None) -> OpenRun:
+def open_run(
+    cfg: DictConfig,
+    open_store: Callable[[], TrackingStore],
+    trial: TrialOf | None = None,
+    rung: RungOf | None = None,
+) -> OpenRun:
     """Start the record of the run that `cfg` asks for.
 
     Args:
@@ -172,8 +207,8 @@ def open_run(cfg: DictConfig, open_store: Callable[[], TrackingStore], trial: Tr
     Raises:
         RequestError: the config asks for what cannot be; only a trial is recorded, as failed.
     """
-    kind, parent_id = (trial.kind, trial.parent_id) if trial else ("train", None)
-    tags = trial.tags if trial else {}
+    of = trial or rung
+    kind, parent_id, tags = (of.kind, of.parent_id, of.tags) if of else ("train", None, {})
     params: dict[str, Any] = {"trial_number": trial.number} if trial else {}
     try:
         config = read_run_config(cfg)
@@ -186,7 +221,8 @@ def open_run(cfg: DictConfig, open_store: Callable[[], TrackingStore], trial: Tr
         raise
     params |= config.params()
     tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
-    tracked = open_store().start_run(run_name(params, trial), kind, params, tags, source, parent_id)
+    name = rung.name if rung else run_name(params, trial)
+    tracked = open_store().start_run(name, kind, params, tags, source, parent_id)
     return OpenRun(cfg, config, source, corpus, tracked)
 
 
@@ -198,13 +234,7 @@ def run_training(cfg: DictConfig) -> str:
         Exception: training failed or diverged; the run is recorded as such, with its curve so far.
     """
     run = open_run(cfg, lambda: open_tracking(cfg))
-    try:
-        outcome = run.train()
-    except BaseException as error:
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        run.end(status, {"reason": f"{type(error).__name__}: {error}"})
-        raise
-    run.end("FINISHED", {"weights_digest": outcome.weights_digest})
+    outcome = run.train_and_end()
     result = outcome.result
     if isinstance(run.config.model, NgramConfig):
         how = f"{result.parameters} probabilities counted in {result.train_seconds:.2f} s"

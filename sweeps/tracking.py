@@ -119,7 +119,7 @@ class TrackingStore:
         parent_id: str | None = None,
         parts: tuple[str, ...] = ("train", "dev"),
     ) -> TrackedRun:
-        """A new run, RUNNING, of kind "train", "trial", "study" or "lr_find", with the digests of its data's parts."""
+        """A new run, RUNNING, of kind "train", "trial", "study", "ladder" or "lr_find", with the digests of its data's parts."""
         all_tags = {"kind": kind, **version_tags(), **tags}
         if parent_id:
             all_tags["mlflow.parentRunId"] = parent_id
@@ -136,6 +136,18 @@ class TrackingStore:
             return self.start_run(study, "study", {}, {"study": study, **tags}, source)
         self.client.update_run(run_id, "RUNNING")
         return TrackedRun(self.client, run_id)
+
+    def open_ladder_run(self, ladder: str, source: Source) -> TrackedRun:
+        """The parent run of a ladder's rungs: the one it has, RUNNING again, or a new one."""
+        found = self._search(f"tags.kind = 'ladder' and tags.ladder = {_quote(ladder)}", limit=1)
+        if not found:
+            return self.start_run(ladder, "ladder", {}, {"ladder": ladder}, source)
+        self.client.update_run(found[0].info.run_id, "RUNNING")
+        return self.run(found[0].info.run_id)
+
+    def rungs(self, ladder: str) -> pd.DataFrame:
+        """The runs under a ladder's, newest first; columns as those of `study_runs`."""
+        return _frame(self._search(f"tags.kind = 'train' and tags.ladder = {_quote(ladder)}"))
 
     def run(self, run_id: str) -> TrackedRun:
         """A run that exists."""
