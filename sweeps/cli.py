@@ -180,7 +180,10 @@ def _raised_by_hydra(error: Exception) -> bool:
 
 
 def _interrupted(command: str = "") -> int:
-    print("makemore: interrupted" + ("; the same command goes on" if command in ("sweep", "ladder") else ""), file=sys.stderr)
+    print(
+        "makemore: interrupted" + ("; the same command goes on" if command in ("sweep", "ladder") else ""),
+        file=sys.stderr,
+    )
     return INTERRUPTED
 
 

@@ -145,7 +145,9 @@ def _run_study() -> None:
     overrides = HydraConfig.get().overrides
     given = [line for line in overrides.hydra if not line.startswith("hydra.mode=")]
     with redirect_stdout(sys.stderr):
-        GlobalHydra.instance().hydra.multirun(
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None  # it runs this command
+        hydra.multirun(
             "ladder", task_function=lambda cfg: None, overrides=[*given, *overrides.task], with_log_configuration=False
         )
 
@@ -206,7 +208,9 @@ def tabulate(store: TrackingStore, table: pd.DataFrame, source: Source) -> pd.Da
     found = pd.DataFrame(means(losses, characters), columns=_LOSS)
     found[DIFFERENCE] = [(math.nan,) * 3, *means(losses.diff(dim=1), characters)] if len(run_ids) > 1 else math.nan
     words = [_invented(store, run_id, source) for run_id in run_ids]
-    return pd.concat([table[["rung", "chosen"]], found, table[_OF_RUN[:-1]].assign(invented=words), table[["run_id"]]], axis=1)
+    return pd.concat(
+        [table[["rung", "chosen"]], found, table[_OF_RUN[:-1]].assign(invented=words), table[["run_id"]]], axis=1
+    )
 
 
 def _invented(store: TrackingStore, run_id: str, source: Source) -> str:
@@ -235,16 +239,17 @@ def _record(run: TrackedRun, table: pd.DataFrame, remarks: list[str], picture: s
 
 def draw(table: pd.DataFrame) -> Figure:
     """Dev losses from the first rung at the bottom to the winner at the top, and what each step bought."""
-    rungs = range(len(table))
+    rungs = list(range(len(table)))
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(table)))
     axes = figure.add_axes((0.27, 0.14, 0.70, 0.80))
     loss, low, high = (table[key] for key in _LOSS)
     axes.step(loss, rungs, where="post", color="0.8", linewidth=1, zorder=1)
     axes.errorbar(loss, rungs, xerr=[loss - low, high - loss], fmt="o", color="tab:blue", markersize=5, capsize=3)
-    for rung, row in zip(rungs, table.itertuples(), strict=True):
-        step = "" if math.isnan(row.difference) else f" ({row.difference:+.3f})"
-        axes.annotate(f"{row.dev_loss:.3f}{step}  {row.invented}", (row.dev_loss, rung), (8, 4), textcoords="offset points")
-    names = [f"{row.rung.replace('_', ' ')}\n{row.chosen}".strip() for row in table.itertuples()]
-    axes.set_yticks(rungs, names)
+    rows = [dict(row) for _, row in table.iterrows()]
+    for rung, row in zip(rungs, rows, strict=True):
+        step = "" if math.isnan(row["difference"]) else f" ({row['difference']:+.3f})"
+        label = f"{row['dev_loss']:.3f}{step}  {row['invented']}"
+        axes.annotate(label, (row["dev_loss"], rung), (8, 4), textcoords="offset points", parse_math=False)
+    axes.set_yticks(rungs, [f"{row['rung'].replace('_', ' ')}\n{row['chosen']}".strip() for row in rows])
     axes.set(xlabel="dev loss, nats per character")
     return figure

@@ -119,7 +119,7 @@ class TrackingStore:
         parent_id: str | None = None,
         parts: tuple[str, ...] = ("train", "dev"),
     ) -> TrackedRun:
-        """A new run, RUNNING, of kind "train", "trial", "study", "ladder" or "lr_find", with the digests of its data's parts."""
+        """A new run, RUNNING, of kind "train", "trial", "study" and so on, with the digests of its data's parts."""
         all_tags = {"kind": kind, **version_tags(), **tags}
         if parent_id:
             all_tags["mlflow.parentRunId"] = parent_id
