@@ -251,5 +251,6 @@ def draw(table: pd.DataFrame) -> Figure:
         label = f"{row['dev_loss']:.3f}{step}  {row['invented']}"
         axes.annotate(label, (row["dev_loss"], rung), (8, 4), textcoords="offset points", parse_math=False)
     axes.set_yticks(rungs, [f"{row['rung'].replace('_', ' ')}\n{row['chosen']}".strip() for row in rows])
-    axes.set(xlabel="dev loss, nats per character")
+    room = 0.25 * (loss.max() - loss.min())  # for what stands beside the first rung
+    axes.set(xlabel="dev loss, nats per character", xlim=(None, high.max() + room))
     return figure
