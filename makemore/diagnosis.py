@@ -1,5 +1,6 @@
 """What the lectures teach to see in a run by eye, said in words with the figures behind it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ class Signs:
     train_loss: float  # on as many examples of train as dev has
     dev_loss: float
     saturated: float  # share of the hidden layer's values beyond 0.99, where no gradient passes
+    guessing: float  # the loss of the uniform distribution
     counted: bool = False  # whether the model is one of counts
 
     @property
@@ -48,7 +50,8 @@ def examine(model: nn.Module, corpus: Corpus, dev_loss: float) -> Signs:
         x = x[:: max(1, len(x) // _EXAMINED)].long().to(model.W1.device)
         hidden = torch.tanh(model.C[x].flatten(1) @ model.W1 + model.b1)
         saturated = float((hidden.abs() > 0.99).sum()) / max(1, hidden.numel())
-    return Signs(mean_loss(model, corpus.train_sample), dev_loss, saturated, counted)
+    guessing = math.log(corpus.alphabet.vocab_size)
+    return Signs(mean_loss(model, corpus.train_sample), dev_loss, saturated, guessing, counted)
 
 
 def diagnose(curve: Sequence[Evaluation], signs: Signs) -> list[Finding]:
@@ -57,9 +60,19 @@ def diagnose(curve: Sequence[Evaluation], signs: Signs) -> list[Finding]:
     The limits are of relative size, so that they hold for any list of words. Fitted by eye to some dozens of runs on
     two lists (docs/log.md).
     """
-    findings = [_scattered(curve), _saturated(signs)]
+    findings = [_worse_than_guessing(signs), _scattered(curve), _saturated(signs)]
     findings += [_overfitting(curve, signs) or _noisy(curve) or _unfinished(curve, signs) or _underfitting(signs)]
     return [finding for finding in findings if finding]
+
+
+def _worse_than_guessing(signs: Signs) -> Finding | None:
+    if signs.dev_loss < signs.guessing + 1e-6:
+        return None
+    return Finding(
+        "worse than guessing",
+        f"dev {signs.dev_loss:.3f} is above the {signs.guessing:.3f} of equally likely characters: far fewer "
+        "train.steps, a smaller model, or more words",
+    )
 
 
 def _scattered(curve: Sequence[Evaluation]) -> Finding | None:
@@ -91,10 +104,11 @@ def _overfitting(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
     if signs.counted:
         cure = "more model.smoothing, model.estimator=kneser_ney, or a smaller model.order"
     if rise > 0.01 * signs.dev_loss and best.train_loss - last.train_loss > rise / 2:
+        when = f"step {best.step}" + (", the first evaluation," if best is curve[0] else "")
         return Finding(
             "overfitting",
-            f"the dev loss rose by {rise:.3f} after step {best.step}, while train's went on falling ({figures} where "
-            f"it was best): fewer train.steps, {cure}",
+            f"the dev loss rose by {rise:.3f} after {when} while train's went on falling ({figures} where it was "
+            f"best): fewer train.steps, {cure}",
         )
     if signs.gap > 0.08 * signs.dev_loss:
         return Finding("overfitting", f"{figures}, a gap of {signs.gap:.3f}: {cure}")

@@ -146,6 +146,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
         action()
     except TestSplitAlreadyUsed as used:
         print(used)
+        print("makemore: this look was taken before; nothing was read again", file=sys.stderr)
         return SPENT
     except ChainBroken as broken:
         print(broken)

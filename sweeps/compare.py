@@ -107,11 +107,16 @@ def _read_id(given: str, value: Any) -> str:
 
 
 def _find_baseline(store: TrackingStore, value: str | int | float, studies: list[Study]) -> "pd.Series[Any]":
-    """The row of a run, or of a study's winner.
+    """The row of a run, of a study's winner, or, beside one study, of its trial of a number.
 
     Raises:
-        RequestError: neither, or a study without a winner.
+        RequestError: none of these, or a study without a winner.
     """
+    if isinstance(value, int) and len(studies) == 1:
+        trials = studies[0].trials
+        numbered = trials[trials["trial"] == value]
+        if len(numbered):
+            return numbered.iloc[0]
     name = _read_id("baseline is", value)
     check_study_name(name, "baseline is")
     study = next((study for study in studies if study.name == name), None)

@@ -250,7 +250,7 @@ def one_line(error: BaseException) -> str:
         lines += [line.strip() for line in str(error.__cause__).splitlines()]
     if isinstance(error, OverrideParseException):
         lines.append("quote a value that has special characters, as in 'data.path=\"~/towns.txt\"'")
-    noise = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
+    noise = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment", "To append")
     return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(noise)))
 
 

@@ -48,7 +48,7 @@ def sample(cfg: DictConfig) -> str:
             raise RequestError(f"study.name is {study}; no trial of it is complete yet: wait, or makemore sweep on")
         run_id = str(winner["run_id"])
     else:
-        store.run_tags(run_id)
+        run_id = str(store.find_runs([run_id], "run is")["run_id"].iloc[0])
     saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
     generator = generator_for(config.seed, "samples")
     block_size = saved.model.config.block_size

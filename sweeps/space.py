@@ -28,7 +28,7 @@ Distributions = dict[str, BaseDistribution]
 Setting = dict[str, Any]  # a value for each key that a trial searches
 Conditions = dict[str, dict[str, list[Any]]]  # key -> the values of other keys at which it is searched
 
-_EDGE = 0.02  # of a range of real numbers
+_EDGE = 0.05  # of a range
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ class Space:
                 continue
             low, high, log = ends
             place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
-            margin = _EDGE if isinstance(value, float) else 0.0
-            if not margin < place < 1 - margin:
+            if not _EDGE < place < 1 - _EDGE:
                 shown = f"{value:.3g}" if isinstance(value, float) else value
                 found.append(f"{key}={shown} is at the {'lower' if place < 0.5 else 'upper'} end of its range")
         return found

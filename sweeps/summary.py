@@ -41,6 +41,7 @@ def as_text(study: Study, insight: Insight, space: Space) -> str:
             *lines,
             "",
             "next:   " + f"makemore compare study.name={study.name}",
+            *(f"        {line}" for line in _baselines(study, insight)),
             f"        makemore sample study.name={study.name} n=20",
             "        makemore ui",
         ]
@@ -67,6 +68,12 @@ def as_notes(study: Study, insight: Insight | None, space: Space, budget: str) -
     return "\n".join(lines)
 
 
+def _baselines(study: Study, insight: Insight) -> list[str]:
+    """The command that sets the best trials against the setting that was tried first."""
+    first = [one.trial for one in insight.tried_first[:1]]
+    return [f"makemore compare study.name={study.name} top=5 baseline={trial}" for trial in first]
+
+
 def _counts(study: Study) -> str:
     counts = study.trials["state"].value_counts()
     return ", ".join(f"{count} {str(state).lower()}" for state, count in counts.items()) or "no trials yet"
@@ -86,13 +93,16 @@ def _lessons(study: Study, insight: Insight) -> list[str]:
     """What the winner gained, what mattered, and where the space is too narrow; a line each."""
     winner = study.winner
     assert winner is not None
-    loss = winner.best_dev_loss if study.confirmed.empty else study.confirmed.iloc[0]["mean"]
-    lines = [
-        f"{one.dev_loss - loss:.4f} below trial {one.trial}, {one.name} ({one.dev_loss:.4f})"
-        for one in insight.tried_first
-        if one.trial != winner.trial
-    ]
+    means = dict(zip(study.confirmed["trial"], study.confirmed["mean"], strict=True))
+    loss = means.get(winner.trial, winner.best_dev_loss)
+    lines = []
+    for one in insight.tried_first:
+        if one.trial != winner.trial:
+            theirs = means.get(one.trial, one.dev_loss)
+            of = "" if one.trial in means or not means else ", the search's figure for one seed"
+            lines.append(f"{theirs - loss:.4f} below trial {one.trial}, {one.name} ({theirs:.4f}{of})")
     if insight.importances:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in list(insight.importances.items())[:3])
-        lines.append(f"what mattered most: {shares}")
+        complete = (study.trials["state"] == "COMPLETE").sum()
+        lines.append(f"what mattered most among the {complete} complete trials: {shares}")
     return lines + [f"{edge}: widen the space" for edge in insight.edges]

@@ -62,7 +62,7 @@ def test_a_model_without_weight_decay_overfits_and_its_best_step_is_named() -> N
     large = MLPConfig(block_size=6, embedding_size=32, hidden_neurons=300, dropout=0.0)
     result, curve, corpus = run(large, adamw(0.0), Constant(5e-3), batch_size=128)
     found = findings(result, curve, corpus)
-    assert f"after step {result.best_step}," in found["overfitting"]
+    assert f"after step {result.best_step} while" in found["overfitting"]
     assert result.best_step < 2000
 
 
@@ -104,4 +104,11 @@ def test_the_signs_are_what_a_plain_computation_finds() -> None:
 
 
 def test_a_run_that_was_evaluated_once_is_diagnosed_too() -> None:
-    assert diagnose([Evaluation(10, 2.5, 2.51, 0.1, 0.1)], Signs(2.5, 2.51, 0.1))[0].name == "underfitting"
+    assert diagnose([Evaluation(10, 2.5, 2.51, 0.1, 0.1)], Signs(2.5, 2.51, 0.1, 3.3))[0].name == "underfitting"
+
+
+def test_a_model_that_is_worse_than_guessing_is_told_so() -> None:
+    curve = [Evaluation(100, 1.0, 3.4, 0.1, 0.1), Evaluation(200, 0.5, 4.0, 0.1, 0.1)]
+    found = {finding.name: finding.text for finding in diagnose(curve, Signs(0.9, 3.4, 0.1, 3.3))}
+    assert "above the 3.300 of equally likely characters" in found["worse than guessing"]
+    assert "after step 100, the first evaluation, while" in found["overfitting"]

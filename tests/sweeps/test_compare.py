@@ -148,6 +148,8 @@ def test_a_paired_difference_is_that_of_the_words_losses(makemore: Makemore, rec
     assert [first["difference_low"], first["difference_high"]] == pytest.approx([low, high], abs=0.1 * width)
     by_id = rows(makemore, "studies=[a,b]", f"baseline='{winner['run_id'][:12]}'", "top=2")
     assert [row["difference"] for row in by_id] == list(table["difference"][:2])
+    by_number = rows(makemore, "study.name=b", f"baseline={winner['trial']}")
+    assert by_number == rows(makemore, "study.name=b", "baseline=b")
 
 
 def plain_word_losses(client: MlflowClient, run_id: str, words: list[str]) -> Any:

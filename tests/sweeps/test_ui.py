@@ -166,7 +166,7 @@ def test_trials_stand_under_their_study_can_be_sorted_and_compared(ui: Served, b
 def test_the_link_leads_to_the_study_with_its_notes_and_pictures(ui: Served, browser: Any) -> None:
     page = open_page(browser, ui.newest)
     page.get_by_text("rivers", exact=True).first.wait_for()
-    page.get_by_text(re.compile("what mattered most: ")).first.wait_for()
+    page.get_by_text(re.compile("what mattered most among the ")).first.wait_for()
     page.get_by_text(re.compile("below trial 0, the lecture's model")).first.wait_for()
     keep(page, "notes")
     page.goto(f"{ui.newest}/artifacts/pictures.html")
