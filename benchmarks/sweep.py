@@ -10,7 +10,7 @@ the lecture's loop in plain torch (peers/). Confirming the winner, which no peer
 
 Two rows compare what a minute buys: the best dev loss after 60 s of Ray Tune with ASHA on the lecture's recipe, sizes
 searched, and of `space=mlp`, as shipped and without the settings that it tries first. The last row sets two workers
-against one: 32 trials of 20,000 steps.
+against one: 32 trials of 40,000 steps.
 """
 
 import json
@@ -161,7 +161,7 @@ def main() -> None:
         ),
         (
             "one worker; two workers",
-            lambda: (ours(32, "study.workers=2", steps=20000), ours(32, "study.workers=1", steps=20000)),
+            lambda: (ours(32, "study.workers=2", steps=40000), ours(32, "study.workers=1", steps=40000)),
             "1.8",
         ),
     ]

@@ -11,6 +11,7 @@ from makemore.evaluate import device_of
 from makemore.limits import check
 
 _ROWS = 100_000  # words that are drawn for at a time: it bounds the memory
+_FEW = 200  # contexts: finding the distinct ones of so few takes longer than asking the model
 _CONTEXTS = 2_000  # that the model has at a time: its hidden layer stays in cache
 
 
@@ -65,11 +66,13 @@ def sample_words(
 def _distinct_logits(model: nn.Module, x: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
     """Logits of the distinct contexts among x (n, block_size), (m, vocab_size) float64, and where each of x is there.
 
-    Many words have the same beginning, and the model is most of the work.
+    Many words have the same beginning, and the model is most of the work; not for a few words.
     """
+    device = device_of(model)
+    if len(x) <= _FEW:
+        return model(x.to(device)).cpu().double(), torch.arange(len(x))
     count, place = rank_rows(x.unbind(1), len(x), vocab_size)
     example_of = torch.empty(count, dtype=torch.int64)
     example_of[place] = torch.arange(len(x))
-    device = device_of(model)
     blocks = [model(block.to(device)).cpu().double() for block in torch.split(x[example_of], _CONTEXTS)]
     return torch.cat(blocks), place

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import makemore.sample
 from makemore.data import Alphabet
+from makemore.model import MLP, MLPConfig
 from makemore.sample import sample_words
 
 ALPHABET = Alphabet("abc")
@@ -53,3 +55,16 @@ def test_every_word_begins_with_the_prefix_and_follows_the_model_from_there() ->
 def test_a_prefix_of_strange_characters_is_refused() -> None:
     with pytest.raises(ValueError, match="the character 'x' is not in the alphabet"):
         sample_words(Bigram([[1, 1, 1, 1]] * 4), ALPHABET, 2, 1, torch.Generator(), prefix="ax")
+
+
+def test_asking_once_for_each_distinct_context_draws_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    alphabet = Alphabet("abc")
+    model = MLP(MLPConfig(3, 4, 16, 0.0), alphabet.vocab_size, torch.Generator().manual_seed(0))
+
+    def draw() -> list[str]:
+        return sample_words(model, alphabet, 3, 500, torch.Generator().manual_seed(1), prefix="b")
+
+    once_each = draw()  # more words than are asked for one by one
+    monkeypatch.setattr(makemore.sample, "_FEW", 10_000)
+    assert draw() == once_each
+    assert len(set(once_each)) > 50
