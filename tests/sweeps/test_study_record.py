@@ -126,7 +126,8 @@ def test_pictures_take_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch)
         record.update_if_due()
         clock[0] += 0.5
     assert updates[0] == pytest.approx(60, abs=1)
-    assert 3 * len(updates) < 0.03 * 3600
+    assert len(updates) >= 5
+    assert 3 * len(updates) < 0.006 * 3600 + 3
 
 
 @pytest.mark.extras
