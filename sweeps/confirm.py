@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from makemore.limits import check
 from sweeps.trials import Standing, Trials
 
+_OPENING_SECONDS = 1.0  # until the first of the confirming runs has begun
+
 
 @dataclass(frozen=True)
 class ConfirmConfig:
@@ -27,7 +29,9 @@ class ConfirmConfig:
         """How long one more trial and confirming will take, going by how long the best trials took."""
         best = [trial.duration for trial in standing.ranking[: self.top]]
         seconds = [duration.total_seconds() for duration in best if duration is not None]
-        return (1 + math.ceil(len(seconds) * self.seeds / workers)) * max(seconds, default=0.0)
+        if not seconds:
+            return 0.0
+        return _OPENING_SECONDS + (1 + math.ceil(len(seconds) * self.seeds / workers)) * max(seconds)
 
 
 def confirm_study_name(study: str) -> str:

@@ -562,7 +562,7 @@ def test_every_hyperparameter_of_every_space_changes_the_loss(space: str) -> Non
         for key, distribution in searched.distributions.items():
             losses = set()
             needed = [f"{other}={values[0]}" for other, values in searched.conditions.get(key, {}).items()]
-            ends = corners(Space({key: distribution}, [], {}, None))
+            ends = corners(Space({key: distribution}, [], {}, None, []))
             for setting in ends:
                 override = format_override(key, setting[key])
                 run = read_run_config(compose("config", overrides=[*small, *needed, override]))
