@@ -38,6 +38,7 @@ def sample_words(
     """
     check("n", n, low=1, high=10_000_000)
     check("temperature", temperature, low=1e-6, high=1e6)
+    device = device_of(model)
     rows = torch.arange(n)
     first = block_size + len(prefix)
     tokens = torch.zeros(n, first + max_length, dtype=torch.int64)  # a boundary ends what is not set
@@ -49,7 +50,7 @@ def sample_words(
         x = tokens[:, position - block_size : position]
         unfinished = []
         for some in torch.split(rows, _ROWS):
-            logits, place = _distinct_logits(model, x[some], alphabet.vocab_size)
+            logits, place = _distinct_logits(model, x[some], alphabet.vocab_size, device)
             if position == block_size:
                 logits[:, 0] = -torch.inf  # a word of no characters is no word
             probabilities = torch.softmax(logits / temperature, dim=1)[place]
@@ -63,12 +64,11 @@ def sample_words(
     return ["".join(itos[token] for token in takewhile(bool, row)) for row in tokens[:, block_size:].tolist()]
 
 
-def _distinct_logits(model: nn.Module, x: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
+def _distinct_logits(model: nn.Module, x: Tensor, vocab_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits of the distinct contexts among x (n, block_size), (m, vocab_size) float64, and where each of x is there.
 
     Many words have the same beginning, and the model is most of the work; not for a few words.
     """
-    device = device_of(model)
     if len(x) <= _FEW:
         return model(x.to(device)).cpu().double(), torch.arange(len(x))
     count, place = rank_rows(x.unbind(1), len(x), vocab_size)

@@ -1,10 +1,11 @@
 """Trials as Hydra jobs, composed cheaply."""
 
-import copy
 import functools
+import pickle
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 from hydra.core.utils import JobReturn, run_job
 from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext
@@ -18,7 +19,8 @@ class Jobs:
     """The Hydra jobs of a study.
 
     Hydra takes 60 ms to compose a config. So it composes one for each choice of groups (schedule=cosine, ...), and
-    plain values are set on a copy, as it does itself at the end of composing: 5 ms.
+    plain values are set on a copy, as it does itself at the end of composing: 3 ms. The copy is by way of pickle: a
+    deep copy takes 4 ms, this 0.6.
     """
 
     def __init__(self, hydra_context: HydraContext, cfg: DictConfig, fixed: list[str]) -> None:
@@ -35,7 +37,7 @@ class Jobs:
             HydraException: a key, a group or a choice that does not exist.
         """
         groups = tuple(format_override(key, value) for key, value in setting.items() if key in self._groups)
-        cfg = copy.deepcopy(self._composed(groups))
+        cfg: DictConfig = pickle.loads(self._composed(groups))
         for key, value in setting.items():
             if key not in self._groups:
                 try:
@@ -62,10 +64,10 @@ class Jobs:
             job_subdir_key="hydra.sweep.subdir",
         )
 
-    def _compose_groups(self, groups: tuple[str, ...]) -> DictConfig:
+    def _compose_groups(self, groups: tuple[str, ...]) -> bytes:
         cfg = self._context.config_loader.load_sweep_config(self._cfg, [*self._fixed, *groups])
         OmegaConf.set_readonly(cfg.hydra, False)
-        return cfg
+        return cloudpickle.dumps(cfg)  # classes of Hydra's plugins are made anew in each process: plain pickle refuses
 
 
 def _dirname(cfg: DictConfig) -> str:

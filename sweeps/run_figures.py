@@ -1,4 +1,7 @@
-"""Pictures of one run: its loss curve, and what its embedding has made of the characters."""
+"""Pictures of one run: its loss curve, and what its embedding has made of the characters.
+
+Each trial has both. Pillow draws them in 5 ms each, where Matplotlib would take 20 to 30.
+"""
 
 import functools
 import unicodedata
@@ -7,9 +10,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -19,17 +20,52 @@ from makemore.train import Evaluation
 _MOST = 150  # characters in the picture of an embedding: more would hide each other
 _COLORS = {"boundary": ("green", "honeydew"), "vowel": ("firebrick", "mistyrose"), "other": ("navy", "lavender")}
 _SIZE = 360  # pixels of a side of that picture
+_CURVE = (400, 270)  # pixels of the picture of a loss curve
+_LINES = {"train": "#1f77b4", "dev": "#ff7f0e"}
 
 
 def draw_curve(curve: Sequence[Evaluation], path: Path) -> None:
     """Losses against steps, as a PNG file."""
-    figure, axes, lines = _empty_curve()
+    image, draw = _canvas(*_CURVE)
+    width, height = image.size
     steps = [point.step for point in curve]
-    for line, losses in zip(lines, zip(*((one.train_loss, one.dev_loss) for one in curve), strict=True), strict=True):
-        line.set_data(steps, losses)
-    axes.relim()
-    axes.autoscale_view()
-    figure.savefig(path, dpi=80, pil_kwargs={"compress_level": 1})
+    losses = {"train": [point.train_loss for point in curve], "dev": [point.dev_loss for point in curve]}
+    across = _Axis(steps, 120, width - 30)
+    up = _Axis([loss for line in losses.values() for loss in line], height - 90, 30)
+    small = _font(20)
+    for tick, x in across.ticks:
+        draw.line((x, up.start, x, up.end), fill="gainsboro", width=2)
+        draw.text((x, up.start + 10), f"{tick:,.6g}", fill="black", font=small, anchor="mt")
+    for tick, y in up.ticks:
+        draw.line((across.start, y, across.end, y), fill="gainsboro", width=2)
+        draw.text((across.start - 10, y), f"{tick:.6g}", fill="black", font=small, anchor="rm")
+    draw.rectangle((across.start, up.end, across.end, up.start), outline="black", width=2)
+    draw.text(((across.start + across.end) / 2, height - 14), "step", fill="black", font=small, anchor="mb")
+    draw.text((14, 4), "loss, nats per character", fill="black", font=small)
+    for place, (name, line) in enumerate(losses.items()):
+        points = [(across.place(step), up.place(loss)) for step, loss in zip(steps, line, strict=True)]
+        draw.line(points, fill=_LINES[name], width=4, joint="curve")
+        for point in points:
+            draw.circle(point, 6, fill=_LINES[name])
+        # Where a falling curve is not.
+        draw.text((across.end - 16, up.end + 14 + 30 * place), name, fill=_LINES[name], font=_font(24), anchor="rt")
+    _save(image, path)
+
+
+class _Axis:
+    """Where values stand between two ends, in pixels, with ticks at round ones."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+        self.start, self.end = start, end
+        low, high = min(values), max(values)
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        self._low, self._high = low - margin, high + margin
+        ticks = MaxNLocator(5).tick_values(self._low, self._high)
+        self.ticks = [(float(tick), self.place(tick)) for tick in ticks if self._low <= tick <= self._high]
+
+    def place(self, value: float) -> float:
+        """Of a value, in pixels."""
+        return self.start + (self.end - self.start) * (value - self._low) / (self._high - self._low)
 
 
 def draw_embedding(C: Tensor, alphabet: Alphabet, path: Path) -> None:
@@ -39,9 +75,7 @@ def draw_embedding(C: Tensor, alphabet: Alphabet, path: Path) -> None:
     """
     points, share = project(C)
     points = points[:_MOST] / points[:_MOST].abs().max().clamp(min=1e-12)
-    # Drawn twice as large and reduced, for smooth edges. Matplotlib would take five times as long: 20 ms a trial.
-    image = Image.new("RGB", (2 * _SIZE, 2 * _SIZE), "white")
-    draw = ImageDraw.Draw(image)
+    image, draw = _canvas(_SIZE, _SIZE)
     places = [(_SIZE * (1 + 0.92 * x), _SIZE * (1.03 - 0.92 * y)) for x, y in points.tolist()]
     colors = [_COLORS[kind_of(character, alphabet.boundary)] for character in alphabet.itos]
     for place, (_, fill) in zip(places, colors, strict=False):
@@ -52,7 +86,7 @@ def draw_embedding(C: Tensor, alphabet: Alphabet, path: Path) -> None:
     title = f"{size} dimensions" + (f", {share:.0%} of their variance shown" if size > 2 else "")
     draw.text((16, 10), title, fill="dimgray", font=_font(22))
     draw.rectangle((0, 0, 2 * _SIZE - 1, 2 * _SIZE - 1), outline="silver", width=2)
-    image.reduce(2).save(path, compress_level=1)
+    _save(image, path)
 
 
 def project(C: Tensor) -> tuple[Tensor, float]:
@@ -74,17 +108,14 @@ def kind_of(character: str, boundary: str) -> str:
     return "vowel" if base in "aeiouæøœıаеиоуыэюяαεηιουω" else "other"
 
 
-@functools.cache
-def _empty_curve() -> tuple[Figure, Axes, list[Line2D]]:
-    """A figure for all curves that a process draws: a new one each time takes half as long again."""
-    figure = Figure(figsize=(5, 3.4))
-    axes = figure.add_axes((0.13, 0.14, 0.84, 0.83))  # a layout engine would take as long as the drawing
-    lines = [axes.plot([], [], marker=".", label=label)[0] for label in ("train", "dev")]
-    axes.set(xlabel="step", ylabel="loss, nats per character")
-    axes.locator_params(nbins=5)  # most of the time goes into the labels of ticks
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper right")  # where a falling curve is not; the best place takes time to find
-    return figure, axes, lines
+def _canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """Twice as large as the picture will be: reduced, its edges are smooth."""
+    image = Image.new("RGB", (2 * width, 2 * height), "white")
+    return image, ImageDraw.Draw(image)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    image.reduce(2).save(path, compress_level=1)
 
 
 @functools.cache

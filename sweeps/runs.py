@@ -88,7 +88,7 @@ class OpenRun:
     tracked: TrackedRun
 
     def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
-        """Train, or count, and record all but how it ended.
+        """Train, or count, and keep all for the record but how it ended.
 
         Raises:
             Exception: training failed, diverged, or was ended by `report`; the curve so far is recorded.
@@ -117,13 +117,12 @@ class OpenRun:
                     track,
                     curve,
                 )
-            return self._keep(result, curve)
+            with one_thread():
+                return self._keep(result, curve)
         except BaseException:
             if curve:  # what it came to
                 self.tracked.log_metrics({"steps": curve[-1].step}, curve[-1].step)
             raise
-        finally:
-            self.tracked.flush()  # before anybody is told how it ended: whoever dies then leaves a whole record
 
     def train_and_end(self) -> RunOutcome:
         """Train, or count, and record all, how it ended too.
@@ -135,9 +134,11 @@ class OpenRun:
             outcome = self.train()
         except BaseException as error:
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-            self.end(status, {"reason": f"{type(error).__name__}: {error}"})
+            self.record({"reason": f"{type(error).__name__}: {error}"})
+            self.end(status)
             raise
-        self.end("FINISHED", {"weights_digest": outcome.weights_digest})
+        self.record({"weights_digest": outcome.weights_digest})
+        self.end("FINISHED")
         return outcome
 
     def _keep(self, result: TrainResult, curve: list[Evaluation]) -> RunOutcome:
@@ -159,8 +160,7 @@ class OpenRun:
             step=curve[-1].step,
         )
         generator = generator_for(config.seed, "samples")
-        with one_thread():
-            words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
+        words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
         findings = diagnose(curve, signs)
         run.log_tags(
             {
@@ -188,9 +188,14 @@ class OpenRun:
         text = yaml.dump(resolved, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
 
-    def end(self, status: str, tags: Mapping[str, str]) -> None:
+    def record(self, tags: Mapping[str, str]) -> None:
+        """Send what is kept, and tags: whoever dies then leaves a whole record, but for its status."""
+        self.tracked.log_tags({key: value[:_TAG] for key, value in tags.items()})
+        self.tracked.flush()
+
+    def end(self, status: str) -> None:
         """Close the record as FINISHED, FAILED or KILLED."""
-        self.tracked.end(status, {key: value[:_TAG] for key, value in tags.items()})
+        self.tracked.end(status)
 
 
 def open_run(

@@ -60,6 +60,7 @@ class TrackedRun:
 
     client: MlflowClient
     run_id: str
+    artifact_uri: str | None = None  # of a run that was started here: asking for it takes as long as a call that writes
     _waiting: list[Metric] = field(default_factory=list)
     _waiting_tags: dict[str, str] = field(default_factory=dict)
     _flushed: float = field(default_factory=time.monotonic)
@@ -83,7 +84,10 @@ class TrackedRun:
 
     def log_artifacts(self, folder: Path) -> None:
         """Store the files of a folder with the run."""
-        self.client.log_artifacts(self.run_id, str(folder))
+        if self.artifact_uri is None:
+            self.client.log_artifacts(self.run_id, str(folder))
+        else:
+            get_artifact_repository(self.artifact_uri, self.client.tracking_uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Send what is left and close the run as FINISHED, FAILED or KILLED."""
@@ -95,7 +99,7 @@ class TrackedRun:
         """Send what is kept."""
         batch, self._waiting = self._waiting, []
         tags, self._waiting_tags = self._waiting_tags, {}
-        for start in range(0, max(len(batch), 1), _SEARCH_PAGE):  # a call takes at most a thousand metrics
+        for start in range(0, max(len(batch), len(tags) > 0), _SEARCH_PAGE):  # a call takes at most a thousand metrics
             run_tags = [RunTag(key, value) for key, value in tags.items()] if start == 0 else []
             self.client.log_batch(self.run_id, metrics=batch[start : start + _SEARCH_PAGE], tags=run_tags)
         self._flushed = time.monotonic()
@@ -123,11 +127,11 @@ class TrackingStore:
         all_tags = {"kind": kind, **version_tags(), **tags}
         if parent_id:
             all_tags["mlflow.parentRunId"] = parent_id
-        run_id = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info.run_id
-        self.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+        info = self.client.create_run(self.experiment_id, tags=all_tags, run_name=name).info
+        self.client.log_batch(info.run_id, params=[Param(key, str(value)) for key, value in params.items()])
         if source is not None:
-            self.client.log_inputs(run_id, [_dataset_input(source, part) for part in parts])
-        return TrackedRun(self.client, run_id)
+            self.client.log_inputs(info.run_id, [_dataset_input(source, part) for part in parts])
+        return TrackedRun(self.client, info.run_id, info.artifact_uri)
 
     def open_study_run(self, study: str, tags: Mapping[str, str], source: Source) -> TrackedRun:
         """The parent run of a study: the one it has, RUNNING again, or a new one."""

@@ -273,9 +273,14 @@ class Worker:
             _tell(phase.trials, trial, ending, {})
             return ending
         ending = self._ending_of(phase, trial, run)
+        try:
+            run.record(ending.tags)
+        except Exception as error:
+            ending = Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
         if not _tell(phase.trials, trial, ending, {"run_id": run.tracked.run_id}):
             ending = Ending(TrialState.FAIL, _GIVEN_UP)
-        run.end("KILLED" if ending.reason in (INTERRUPTED, _GIVEN_UP) else STATUS[ending.state], ending.tags)
+            run.record(ending.tags)
+        run.end("KILLED" if ending.reason in (INTERRUPTED, _GIVEN_UP) else STATUS[ending.state])
         return ending
 
     def _ending_of(self, phase: Phase, trial: Trial, run: OpenRun) -> Ending:

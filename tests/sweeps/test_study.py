@@ -380,7 +380,7 @@ def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sweeps.worker.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
+        patch.setattr(sweeps.worker.OpenRun, "end", lambda run, status: None)  # as if killed before it
         patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
         makemore(*STUDY, "study.n_trials=1")
     assert [run.info.status for run in runs(workdir, "trial")] == ["RUNNING"]
