@@ -1,20 +1,21 @@
 """The door where Hydra's configuration ends: a composed config becomes frozen dataclasses, checked, once."""
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
-from hydra.errors import OverrideParseException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from makemore.data import SPLIT_RULES
 from makemore.limits import LimitError, check
@@ -244,7 +245,13 @@ def check_output(key: str, file: str | None, suffix: str = "") -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """What Hydra or OmegaConf say over several lines, and of its cause, in one."""
+    """What Hydra or OmegaConf say over several lines, and of its cause, in one; clearer where a name is mistyped."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group} is {name}; {_any_of(name, error.options)}"
+    for one in (error, error.__cause__):
+        if isinstance(one, ConfigAttributeError | ConfigKeyError) and isinstance(one.parent_node, DictConfig):
+            return _unknown_key(str(one.full_key), one.parent_node)
     lines = [line.strip() for line in str(error).splitlines()]
     if error.__cause__ is not None:
         lines += [line.strip() for line in str(error.__cause__).splitlines()]
@@ -252,6 +259,19 @@ def one_line(error: BaseException) -> str:
         lines.append("quote a value that has special characters, as in 'data.path=\"~/towns.txt\"'")
     noise = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment", "To append")
     return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(noise)))
+
+
+def _unknown_key(full_key: str, node: DictConfig) -> str:
+    group, _, key = full_key.rpartition(".")
+    keys = [str(known) for known in node if known not in ("name", "hydra")]
+    kind = f"{group}={node['name']}" if group in ("data", "model", "optimizer", "schedule") else group
+    return f"{full_key} is not a key{f' of {kind}' if kind else ''}; {_any_of(key, keys)}"
+
+
+def _any_of(given: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(given, names, n=1)
+    listed = ", ".join(names[:-1]) + " or " * (len(names) > 1) + names[-1]
+    return (f"did you mean {near[0]}? " if near else "") + f"it must be {listed}"
 
 
 def conf_dir() -> Path:

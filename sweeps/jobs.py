@@ -7,11 +7,12 @@ from typing import Any
 
 import cloudpickle
 from hydra.core.utils import JobReturn, run_job
-from hydra.errors import ConfigCompositionException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeps.config import one_line
+from sweeps.errors import RequestError
 from sweeps.space import Setting, format_override
 
 
@@ -34,7 +35,8 @@ class Jobs:
         """The config of a job, with its `hydra` node.
 
         Raises:
-            HydraException: a key, a group or a choice that does not exist.
+            HydraException: a group or a choice that does not exist.
+            RequestError: a key that does not exist, or cannot have the value.
         """
         groups = tuple(format_override(key, value) for key, value in setting.items() if key in self._groups)
         cfg: DictConfig = pickle.loads(self._composed(groups))
@@ -44,7 +46,7 @@ class Jobs:
                     OmegaConf.update(cfg, key, value)
                 except OmegaConfBaseException as error:
                     hint = f": is space={cfg.space.name} for another model?" if key.startswith("model.") else ""
-                    raise ConfigCompositionException(f"Could not override '{key}'{hint}") from error
+                    raise RequestError(one_line(error) + hint) from None
         with open_dict(cfg.hydra):
             cfg.hydra.job.id = cfg.hydra.job.num = number
             plain = [format_override(key, value) for key, value in setting.items() if key not in self._groups]
@@ -67,7 +69,8 @@ class Jobs:
     def _compose_groups(self, groups: tuple[str, ...]) -> bytes:
         cfg = self._context.config_loader.load_sweep_config(self._cfg, [*self._fixed, *groups])
         OmegaConf.set_readonly(cfg.hydra, False)
-        return cloudpickle.dumps(cfg)  # classes of Hydra's plugins are made anew in each process: plain pickle refuses
+        packed: bytes = cloudpickle.dumps(cfg)  # plain pickle refuses classes of Hydra's plugins in a worker's process
+        return packed
 
 
 def _dirname(cfg: DictConfig) -> str:

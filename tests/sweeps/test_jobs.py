@@ -5,11 +5,11 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from sweeps.config import conf_dir
+from sweeps.errors import RequestError
 from sweeps.jobs import Jobs
 from sweeps.space import format_override
 
@@ -47,5 +47,5 @@ def test_a_job_is_composed_as_hydra_would(context: HydraContext) -> None:
 
 def test_a_key_that_does_not_exist_is_named(context: HydraContext) -> None:
     cfg = context.config_loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
-    with pytest.raises(HydraException, match=r"Could not override 'model\.blok_size'"):
+    with pytest.raises(RequestError, match=r"model\.blok_size is not a key of model=mlp; did you mean block_size\?"):
         Jobs(context, cfg, []).compose({"model.blok_size": 3})
