@@ -1,19 +1,20 @@
 # Two commands are enough in a fresh clone: make sweep, make test.
 PYTHON ?= python3
 BIN = .venv/bin
+TESTS = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: sweep test check format
 sweep: .venv/installed
 	$(BIN)/makemore sweep
 
 test: .venv/installed-dev
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(TESTS) -m "not slow"
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(TESTS)
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .
