@@ -42,7 +42,7 @@ def read_losses(storage: str, name: str) -> list[list[float]]:
     ]
 
 
-def rank_correlation(one: "np.ndarray", others: "np.ndarray") -> "np.ndarray":
+def rank_correlation(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Spearman's, of each row of (n, settings) with the same row of the other."""
     ranks = [rankdata(losses, axis=-1) for losses in (one, others)]
     centered = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
@@ -50,7 +50,7 @@ def rank_correlation(one: "np.ndarray", others: "np.ndarray") -> "np.ndarray":
     return (centered[0] * centered[1]).sum(-1) / (norms[0] * norms[1])
 
 
-def repeat(losses: list[list[float]]) -> "np.ndarray":
+def repeat(losses: list[list[float]]) -> np.ndarray:
     """The rank correlations (n,) of one seed of each setting with the means of its others."""
     generator = np.random.default_rng(0)
     drawn, means = np.empty((REPETITIONS, len(losses))), np.empty((REPETITIONS, len(losses)))

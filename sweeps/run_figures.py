@@ -30,12 +30,12 @@ def draw_curve(curve: Sequence[Evaluation], path: Path) -> None:
     width, height = image.size
     steps = [point.step for point in curve]
     losses = {"train": [point.train_loss for point in curve], "dev": [point.dev_loss for point in curve]}
-    across = _Axis(steps, 120, width - 30)
+    across = _Axis(steps, 120, width - 30, whole=True)
     up = _Axis([loss for line in losses.values() for loss in line], height - 90, 30)
     small = _font(20)
     for tick, x in across.ticks:
         draw.line((x, up.start, x, up.end), fill="gainsboro", width=2)
-        draw.text((x, up.start + 10), f"{tick:,.6g}", fill="black", font=small, anchor="mt")
+        draw.text((x, up.start + 10), f"{tick:,.0f}", fill="black", font=small, anchor="mt")
     for tick, y in up.ticks:
         draw.line((across.start, y, across.end, y), fill="gainsboro", width=2)
         draw.text((across.start - 10, y), f"{tick:.6g}", fill="black", font=small, anchor="rm")
@@ -55,12 +55,12 @@ def draw_curve(curve: Sequence[Evaluation], path: Path) -> None:
 class _Axis:
     """Where values stand between two ends, in pixels, with ticks at round ones."""
 
-    def __init__(self, values: Sequence[float], start: float, end: float) -> None:
+    def __init__(self, values: Sequence[float], start: float, end: float, whole: bool = False) -> None:
         self.start, self.end = start, end
         low, high = min(values), max(values)
         margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
         self._low, self._high = low - margin, high + margin
-        ticks = MaxNLocator(5).tick_values(self._low, self._high)
+        ticks = MaxNLocator(5, integer=whole, min_n_ticks=1).tick_values(self._low, self._high)
         self.ticks = [(float(tick), self.place(tick)) for tick in ticks if self._low <= tick <= self._high]
 
     def place(self, value: float) -> float:

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from makemore.data import Alphabet
-from sweeps.run_figures import draw_embedding, kind_of, project
+from makemore.train import Evaluation
+from sweeps.run_figures import draw_curve, draw_embedding, kind_of, project
+
+_DEV = (255, 127, 14)
 
 
 def test_two_dimensions_are_drawn_as_they_are_and_one_lies_on_a_line() -> None:
@@ -45,3 +49,27 @@ def test_an_embedding_of_any_alphabet_is_drawn(characters: str, tmp_path: Path) 
 def test_an_embedding_whose_characters_all_lie_together_is_drawn(tmp_path: Path) -> None:
     draw_embedding(torch.zeros(4, 3), Alphabet("abc"), tmp_path / "embedding.png")
     assert (tmp_path / "embedding.png").stat().st_size > 0
+
+
+def _pixels(path: Path, color: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """Where a picture has a color, x from the left and y from the top."""
+    with Image.open(path) as image:
+        return [(x, y) for y, x in np.argwhere((np.asarray(image) == color).all(axis=2)).tolist()]
+
+
+def test_a_curve_falls_from_the_upper_left_to_the_lower_right(tmp_path: Path) -> None:
+    losses = (3.0, 2.5, 2.25)
+    draw_curve([Evaluation(step, loss - 0.1, loss, 0.1, 0.01) for step, loss in enumerate(losses)], tmp_path / "a.png")
+    points = [(x, y) for x, y in _pixels(tmp_path / "a.png", _DEV) if x < 340]  # without the word in the corner
+    left, right = min(points), max(points)
+    assert (left[0] < 100, left[1] < 40) == (True, True)
+    assert (right[0] > 300, 150 < right[1] < 225) == (True, True)  # the step axis is below
+
+
+@pytest.mark.parametrize("losses", [(2.5,), (2.5, 2.5), (2.5, 2.5 - 1e-12), (0.0,), (250.0, 2.0)])
+def test_a_curve_of_any_values_is_drawn(losses: tuple[float, ...], tmp_path: Path) -> None:
+    curve = [Evaluation(100_000 * step, loss, loss, None, 0.0) for step, loss in enumerate(losses, start=1)]
+    draw_curve(curve, tmp_path / "a.png")
+    points = [(x, y) for x, y in _pixels(tmp_path / "a.png", _DEV) if x < 340]
+    assert points
+    assert all(x >= 60 and 15 <= y <= 225 for x, y in points)
