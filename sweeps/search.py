@@ -121,9 +121,9 @@ def suggest(trial: Trial, space: Space) -> Setting:
 class StudySampler(BaseSampler):
     """A sampler whose draws depend on the study's seed and the trial's number, within conditions and constraints.
 
-    A sampler seeded once would, in a resumed study, repeat the trials that the study has. A whole setting is drawn
-    when the first of its values is asked for, and not before: a trial is opened while the study is locked, and drawn
-    when it no longer is.
+    A sampler seeded once would, in a resumed study, repeat the trials that the study has. A whole setting is drawn, as
+    Optuna's relative sampling, when the first of its values is asked for, and not before: a trial is opened while the
+    study is locked, and drawn when it no longer is.
     """
 
     def __init__(
@@ -149,18 +149,16 @@ class StudySampler(BaseSampler):
             self._setting = self._draw(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """None: nothing is drawn yet."""
-        return {}
+        """All keys: a setting is drawn as a whole."""
+        return self._space.distributions
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Setting:
-        """Nothing yet."""
-        return {}
+        """The trial's setting: a value for each key that is active."""
+        return self._setting or self._draw(study, trial)
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: Any) -> Any:
-        """A value of the trial's setting, which is drawn as a whole."""
-        if not self._setting:
-            self._setting = self._draw(study, trial)
-        return self._setting[name]
+        """Never asked: each key that is active has its value in the setting."""
+        raise KeyError(name)
 
     def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         """As the sampler does."""
