@@ -162,7 +162,7 @@ class FastStep:
         """Write the gradient of minibatch i of the piece; target = -y^T / n and logits are (vocab_size, n)."""
         h, dh, dlogits = self.h, self.dh, self.dlogits
         _round(self.flat, self.flat_)
-        two_z = self.first.forward(i)  # z = E W + b
+        two_z = self.first.forward(self, i)  # z = E W + b
         if self.connects:
             two_z, two_skipped = two_z[:, : self.hidden_neurons], two_z[:, self.hidden_neurons :]
         torch.sigmoid(two_z, out=h)
@@ -192,7 +192,7 @@ class FastStep:
         if self.dropout:
             dh.mul_(self.mask.mask)
         _tanh_backward(dh, h, grad_input=dh)  # dz = dh (1 - h^2)
-        self.first.backward(i, self.dz)
+        self.first.backward(self, i)
 
     def _update(self, lr: float, count: Tensor) -> None:
         """Move the weights against the gradient; `count` numbers the steps from 1."""
@@ -210,10 +210,12 @@ class FastStep:
 
 
 class _Direct:
-    """z = E W + b; E (n, block_size * embedding_size) holds the embeddings of a context side by side."""
+    """z = E W + b; E (n, block_size * embedding_size) holds the embeddings of a context side by side.
+
+    It keeps no reference to its step: a cycle would keep the memory of both until Python looks for garbage.
+    """
 
     def __init__(self, step: FastStep) -> None:
-        self.step = step
         inputs, embedding_size = len(step.W), step.C.shape[1]
         self.rows_ = step.C_.new_empty(step.batch_size * inputs // embedding_size, embedding_size)
         self.E_ = self.rows_.view(step.batch_size, inputs)
@@ -231,16 +233,14 @@ class _Direct:
         places = torch.add(self.column, x.int().transpose(1, 2).unsqueeze(2), alpha=len(self.column))
         self.places = places.flatten(1).unbind()
 
-    def forward(self, i: int) -> Tensor:
-        step = self.step
+    def forward(self, step: FastStep, i: int) -> Tensor:
         torch.index_select(step.C_, 0, self.characters[i], out=self.rows_)  # E = C[x]
         torch.addmm(step.b_, self.E_, step.W_, beta=2, alpha=2, out=self.two_z_)  # 2 z = 2 (E W + b)
         _round(self.two_z_, step.z)
         return step.z
 
-    def backward(self, i: int, dz: Tensor) -> None:
-        step = self.step
-        _round(dz, self.dz_)
+    def backward(self, step: FastStep, i: int) -> None:
+        _round(step.dz, self.dz_)
         torch.mm(self.E_T, self.dz_, out=self.dW_)  # dW = E^T dz
         _round(self.dW_, step.dW)
         torch.mv(self.dz_columns, step.ones, out=step.db)  # db = sum of dz over examples
@@ -253,7 +253,6 @@ class _Table:
     """z = sum over positions b of T[b, x_b], with a table T[b] = C W[b] for each position, and b added to T[0]."""
 
     def __init__(self, step: FastStep) -> None:
-        self.step = step
         block_size = step.config.block_size
         self.C = step.C.expand(block_size, -1, -1)
         self.W, self.dW = (W.view(block_size, -1, W.shape[1]) for W in (step.W, step.dW))
@@ -276,20 +275,20 @@ class _Table:
         uses = torch.bincount(row, minlength=steps * len(self.rows)).view(steps, -1)
         self.row_starts = F.pad(uses.cumsum(1), (1, 0)).unbind()
 
-    def forward(self, i: int) -> Tensor:
+    def forward(self, step: FastStep, i: int) -> Tensor:
         torch.baddbmm(self.T, self.C, self.W, beta=0, alpha=2, out=self.T)  # 2 T
-        self.T[0].add_(self.step.b, alpha=2)
+        self.T[0].add_(step.b, alpha=2)
         two_z: Tensor = F.embedding_bag(self.rows_of[i], self.rows, self.starts, mode="sum", include_last_offset=True)
         return two_z
 
-    def backward(self, i: int, dz: Tensor) -> None:
+    def backward(self, step: FastStep, i: int) -> None:
         # dT[b, c] = sum of dz over the examples with x_b = c
-        dT = F.embedding_bag(self.examples_of[i], dz, self.row_starts[i], mode="sum", include_last_offset=True)
+        dT = F.embedding_bag(self.examples_of[i], step.dz, self.row_starts[i], mode="sum", include_last_offset=True)
         dT = dT.view(self.T.shape)
-        torch.mv(dT[0].t(), self.ones, out=self.step.db)  # db = sum of dz over examples = sum of the rows of dT[0]
+        torch.mv(dT[0].t(), self.ones, out=step.db)  # db = sum of dz over examples = sum of the rows of dT[0]
         torch.bmm(self.CT, dT, out=self.dW)  # dW[b] = C^T dT[b]
         torch.bmm(dT, self.WT, out=self.dC_parts)
-        torch.sum(self.dC_parts, 0, out=self.step.dC)  # dC = sum over b of dT[b] W[b]^T
+        torch.sum(self.dC_parts, 0, out=step.dC)  # dC = sum over b of dT[b] W[b]^T
 
 
 def _round(source: Tensor, target: Tensor) -> None:

@@ -1,5 +1,7 @@
 """The fast step is the autograd step, only faster."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -170,6 +172,20 @@ def test_a_run_longer_than_its_memory_goes_on_where_it_was(monkeypatch: pytest.M
     reference, expected, fast, losses = train_both(LECTURE, ADAMW_RULE, Constant(lr=0.001), "sampled", dropout=0.2)
     torch.testing.assert_close(losses, expected, rtol=0, atol=1e-4)
     assert_equal(reference, fast, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+def test_its_memory_is_free_as_soon_as_it_is_done(monkeypatch: pytest.MonkeyPatch, table: bool) -> None:
+    force_first_layer(monkeypatch, table)
+    step = FastStep(new_model(LECTURE, 0.2), ADAMW_RULE, torch.Generator())
+    step.run(*minibatches(LECTURE, "distribution"), lr=[0.01] * STEPS)
+    gone = weakref.ref(step)
+    gc.disable()  # or it could be found by chance
+    try:
+        del step
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_the_same_arguments_give_bitwise_equal_weights() -> None:
