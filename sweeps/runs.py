@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from makemore.diagnosis import Finding, Signs, diagnose, examine
@@ -14,7 +13,7 @@ from makemore.model import MLP
 from makemore.ngram import NgramConfig
 from makemore.sample import sample_words
 from makemore.train import Corpus, Evaluation, TrainResult, count_ngrams, generator_for, one_thread, train
-from sweeps.config import RunConfig, read_run_config
+from sweeps.config import RunConfig, read_run_config, write_yaml
 from sweeps.errors import RequestError
 from sweeps.records import hide_password
 from sweeps.run_figures import draw_curve, draw_embedding
@@ -25,7 +24,6 @@ from sweeps.weights import save_weights
 _SAMPLES = 20
 _TAG = 500  # characters
 _SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "model.order", "model.estimator", "seed")
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the one in C saves some milliseconds a run
 
 
 @dataclass(frozen=True)
@@ -185,8 +183,7 @@ class OpenRun:
         resolved["data"]["path"] = self.config.data.path and str(self.source.path)
         resolved["study"]["storage"] = hide_password(resolved["study"]["storage"])
         resolved["tracking"]["uri"] = hide_password(resolved["tracking"]["uri"])
-        text = yaml.dump(resolved, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        path.write_text(text, encoding="utf-8")
+        write_yaml(path, resolved)
 
     def record(self, tags: Mapping[str, str]) -> None:
         """Send what is kept, and tags: whoever dies then leaves a whole record, but for its status."""

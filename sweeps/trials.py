@@ -160,7 +160,10 @@ class Trials:
         try:
             for key, value in (attributes or {}).items():
                 trial.set_user_attr(key, value)
-            self.study.tell(trial, dev_loss, state)
+            if state == TrialState.PRUNED:  # Optuna looks up the last dev loss reported
+                self.study.tell(trial, state=state)
+            else:  # what `tell` comes to, without reading the trial before and after
+                self.storage.set_trial_state_values(trial._trial_id, state, None if dev_loss is None else [dev_loss])
         except (UpdateFinishedTrialError, ValueError):  # Optuna's words for a trial that is finished
             if self.study.trials[trial.number].state.is_finished():
                 raise Lost from None

@@ -35,6 +35,7 @@ from sweeps.trials import INTERRUPTED, WARM_START, Lost, Standing, Trials
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 _GIVEN_UP = "given up as dead"
 _POLL_SECONDS = 0.2  # while others run the last trials
+_OBJECTS = 50_000  # made and not freed, until Python looks for garbage: some ten trials
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,9 @@ class Worker:
         Raises:
             KeyboardInterrupt: the worker was interrupted; its trial is recorded as such.
         """
-        gc.freeze()  # or each full collection would look at all that was imported: a tenth of a trial's time
+        # Or Python would look for garbage several times a trial, and among all that was imported.
+        gc.freeze()
+        gc.set_threshold(_OBJECTS)
         with self._interruption.watched():
             standing = self._search()
             if self._plan.confirm.top and standing.ranking and not self._stops():

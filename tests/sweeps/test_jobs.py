@@ -1,10 +1,12 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
@@ -36,13 +38,32 @@ def test_a_job_is_composed_as_hydra_would(context: HydraContext) -> None:
         overrides = [*fixed, *(format_override(key, value) for key, value in setting.items())]
         theirs = context.config_loader.load_sweep_config(cfg, overrides)
         OmegaConf.set_readonly(theirs.hydra, False)
-        theirs.hydra.output_subdir = ".hydra"
         theirs.hydra.job.id = theirs.hydra.job.num = 4
         ours = jobs.compose(setting, 4)
-        ours.hydra.overrides.hydra = theirs.hydra.overrides.hydra  # hydra.output_subdir is an override there
         assert sorted(ours.hydra.overrides.task) == sorted(theirs.hydra.overrides.task)
         ours.hydra.overrides.task = theirs.hydra.overrides.task  # groups first
         assert ours == theirs
+
+
+def test_a_job_leaves_the_files_that_hydra_would(
+    context: HydraContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fixed = ["study.name=a"]
+    cfg = context.config_loader.load_configuration("config", fixed, run_mode=RunMode.MULTIRUN)
+    jobs = Jobs(context, cfg, fixed)
+    setting = {"schedule": "step", "schedule.lr": 1e-05, "data.boundary": "|", "model.block_size": 5}
+    assert jobs.run(jobs.compose(setting, 4), lambda cfg: 1.5).return_value == 1.5
+    theirs = jobs.compose(setting, 4)
+    theirs.hydra.output_subdir = "theirs"
+    run_job(lambda cfg: None, theirs, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+    job = tmp_path / "mlruns/outputs/a/4"
+    assert {path.name for path in (job / ".hydra").iterdir()} == {path.name for path in (job / "theirs").iterdir()}
+    for name in ("config", "hydra", "overrides"):
+        mine, hydras = (OmegaConf.load(job / folder / f"{name}.yaml") for folder in (".hydra", "theirs"))
+        if name == "hydra":
+            mine.hydra.output_subdir = "theirs"
+        assert OmegaConf.to_container(mine) == OmegaConf.to_container(hydras)
 
 
 def test_a_key_that_does_not_exist_is_named(context: HydraContext) -> None:
