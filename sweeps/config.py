@@ -31,6 +31,7 @@ ModelConfig = MLPConfig | NgramConfig
 MODELS: dict[str, type[ModelConfig]] = {"mlp": MLPConfig, "ngram": NgramConfig}
 DEVICES = ("cpu", "cuda")
 RUN_KEYS = ("data", "model", "optimizer", "schedule", "train", "seed", "device")
+_CHOSEN = ("data", "model", "optimizer", "schedule")  # groups of RUN_KEYS; `name` is which file of the group
 _ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "ladder", "format", "hydra")
 
 
@@ -182,7 +183,7 @@ def _build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
     prefix = f"{group}." if group else ""
     for key in tree:
         if key not in types:
-            raise RequestError(f"{prefix}{key} is not a key of {place}; it has {', '.join(types)}")
+            raise RequestError(f"{prefix}{key} is not a key of {place}; {_any_of(key, list(types))}")
     for key in types:
         if key not in tree:
             raise RequestError(f"{prefix}{key} is missing; {place} has {', '.join(types)}")
@@ -252,21 +253,23 @@ def one_line(error: BaseException) -> str:
         return f"{group} is {name}; {_any_of(name, error.options)}"
     for one in (error, error.__cause__):
         if isinstance(one, ConfigAttributeError | ConfigKeyError) and isinstance(one.parent_node, DictConfig):
-            return _unknown_key(str(one.full_key), one.parent_node)
+            group, _, key = str(one.full_key).rpartition(".")
+            if (known := _keys_of(group, one.parent_node)) and key not in known:
+                kind = f"{group}={one.parent_node['name']}" if group in _CHOSEN else group
+                return f"{one.full_key} is not a key{f' of {kind}' if kind else ''}; {_any_of(key, known)}"
     lines = [line.strip() for line in str(error).splitlines()]
     if error.__cause__ is not None:
         lines += [line.strip() for line in str(error.__cause__).splitlines()]
     if isinstance(error, OverrideParseException):
         lines.append("quote a value that has special characters, as in 'data.path=\"~/towns.txt\"'")
-    noise = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment", "To append")
+    noise = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
     return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(noise)))
 
 
-def _unknown_key(full_key: str, node: DictConfig) -> str:
-    group, _, key = full_key.rpartition(".")
-    keys = [str(known) for known in node if known not in ("name", "hydra")]
-    kind = f"{group}={node['name']}" if group in ("data", "model", "optimizer", "schedule") else group
-    return f"{full_key} is not a key{f' of {kind}' if kind else ''}; {_any_of(key, keys)}"
+def _keys_of(group: str, node: DictConfig) -> list[str]:
+    """What can be given of a group of keys, or of all, where it is ""."""
+    keys = [str(key) for key in node if not (group in _CHOSEN and key == "name") and (group or key != "hydra")]
+    return [*keys, "experiment"] if not group and "space" in keys else keys  # a group that is null leaves no key
 
 
 def _any_of(given: str, names: Sequence[str]) -> str:
@@ -275,11 +278,24 @@ def _any_of(given: str, names: Sequence[str]) -> str:
     return (f"did you mean {near[0]}? " if near else "") + f"it must be {listed}"
 
 
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """The one in C: OmegaConf's own takes milliseconds of each trial."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """Quoted where OmegaConf would read a number, though YAML would not, as in 1e5."""
+        try:
+            float(text)
+        except ValueError:
+            return self.represent_str(text)  # type: ignore[no-any-return]
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="'")  # type: ignore[no-any-return]
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
 def write_yaml(path: Path, tree: Any) -> None:
     """A tree of plain values, as a file that OmegaConf reads."""
-    # The dumper in C: OmegaConf's own takes milliseconds of each trial.
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    path.write_text(yaml.dump(tree, Dumper=dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def conf_dir() -> Path:

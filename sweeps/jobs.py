@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -15,8 +16,6 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeps.config import one_line, write_yaml
 from sweeps.errors import RequestError
 from sweeps.space import Setting, format_override
-
-_FILES = ".hydra"  # where Hydra keeps the config of a job, in its folder
 
 
 class Jobs:
@@ -53,13 +52,13 @@ class Jobs:
             plain = [format_override(key, value) for key, value in setting.items() if key not in self._groups]
             cfg.hydra.overrides.task += plain
             cfg.hydra.job.override_dirname = _dirname(cfg)
+            cfg.hydra.output_subdir = None  # `write_configs` writes what would be there
             if subdir is not None:
                 cfg.hydra.sweep.subdir = subdir
         return cfg
 
     def run(self, cfg: DictConfig, task: Callable[[DictConfig], Any]) -> JobReturn:
         """Run a composed job: its folder, Hydra's callbacks, and the task with the config without its `hydra` node."""
-        _write_configs(cfg)
         return run_job(
             hydra_context=self._context,
             task_function=task,
@@ -75,15 +74,21 @@ class Jobs:
         return packed
 
 
-def _write_configs(cfg: DictConfig) -> None:
-    """The files that Hydra itself would write to the folder of a job, in a third of the time."""
-    folder = Path(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir).absolute()
-    tree: Any = OmegaConf.to_container(cfg, enum_to_str=True)
-    hydra = tree.pop("hydra")
-    hydra["runtime"]["output_dir"], hydra["output_subdir"] = str(folder), _FILES
-    (folder / _FILES).mkdir(parents=True, exist_ok=True)
-    for name, part in {"config": tree, "hydra": {"hydra": hydra}, "overrides": hydra["overrides"]["task"]}.items():
-        write_yaml(folder / _FILES / f"{name}.yaml", part)
+def write_configs(job_cfg: DictConfig) -> None:
+    """Write into the folder of the job that runs what Hydra would, to .hydra, in half of the time.
+
+    Args:
+        job_cfg: without its `hydra` node.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    hydra: Any = OmegaConf.to_container(HydraConfig.instance().cfg, enum_to_str=True)
+    tree = OmegaConf.to_container(job_cfg, enum_to_str=True)
+    folder = Path(hydra["hydra"]["runtime"]["output_dir"]) / ".hydra"
+    folder.mkdir(exist_ok=True)
+    for name, part in {"config": tree, "hydra": hydra, "overrides": hydra["hydra"]["overrides"]["task"]}.items():
+        write_yaml(folder / f"{name}.yaml", part)
 
 
 def _dirname(cfg: DictConfig) -> str:

@@ -1,6 +1,6 @@
 """Pictures of one run: its loss curve, and what its embedding has made of the characters.
 
-Each trial has both. Pillow draws them in 5 ms each, where Matplotlib would take 20 to 30.
+Each trial of a neural model has both. Pillow draws them in 5 ms each, where Matplotlib would take 20 to 30.
 """
 
 import functools

@@ -89,7 +89,7 @@ class OpenRun:
         """Train, or count, and keep all for the record but how it ended.
 
         Raises:
-            Exception: training failed, diverged, or was ended by `report`; the curve so far is recorded.
+            Exception: training failed, diverged, or was ended by `report`; the curve so far is kept, too.
         """
         curve: list[Evaluation] = []
 
@@ -130,12 +130,11 @@ class OpenRun:
         """
         try:
             outcome = self.train()
+            self.record({"weights_digest": outcome.weights_digest})
         except BaseException as error:
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-            self.record({"reason": f"{type(error).__name__}: {error}"})
-            self.end(status)
+            self.end(status, {"reason": f"{type(error).__name__}: {error}"})
             raise
-        self.record({"weights_digest": outcome.weights_digest})
         self.end("FINISHED")
         return outcome
 
@@ -187,12 +186,12 @@ class OpenRun:
 
     def record(self, tags: Mapping[str, str]) -> None:
         """Send what is kept, and tags: whoever dies then leaves a whole record, but for its status."""
-        self.tracked.log_tags({key: value[:_TAG] for key, value in tags.items()})
+        self.tracked.log_tags(_cut(tags))
         self.tracked.flush()
 
-    def end(self, status: str) -> None:
-        """Close the record as FINISHED, FAILED or KILLED."""
-        self.tracked.end(status)
+    def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
+        """Send what could not be sent before, and tags, and close the record as FINISHED, FAILED or KILLED."""
+        self.tracked.end(status, _cut(tags or {}))
 
 
 def open_run(
@@ -219,7 +218,7 @@ def open_run(
     except RequestError as error:
         if trial:  # a combination that the corners of the space did not show: the study records it as failed
             run = open_store().start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
-            run.end("FAILED", {"reason": str(error)[:_TAG], "trial_state": "FAIL"})
+            run.end("FAILED", _cut({"reason": str(error), "trial_state": "FAIL"}))
         raise
     params |= config.params()
     tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
@@ -247,6 +246,10 @@ def run_training(cfg: DictConfig) -> str:
         )
     lines = [f"dev loss {outcome.dev_loss:.4f} nats per character, {how}; run {run.tracked.run_id}"]
     return "\n".join(lines + [f"{finding.name}: {finding.text}" for finding in outcome.findings])
+
+
+def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value[:_TAG] for key, value in tags.items()}
 
 
 def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:

@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 
 from sweeps.config import one_line
 from sweeps.errors import RequestError
@@ -121,9 +121,10 @@ def suggest(trial: Trial, space: Space) -> Setting:
 class StudySampler(BaseSampler):
     """A sampler whose draws depend on the study's seed and the trial's number, within conditions and constraints.
 
-    A sampler seeded once would, in a resumed study, repeat the trials that the study has. A whole setting is drawn, as
-    Optuna's relative sampling, when the first of its values is asked for, and not before: a trial is opened while the
-    study is locked, and drawn when it no longer is.
+    A sampler seeded once would, in a resumed study, repeat the trials that the study has; so it is made anew for each
+    trial, and learns from the study's storage alone. A whole setting is drawn, as Optuna's relative sampling, when the
+    first of its values is asked for, and not before: a trial is opened while the study is locked, and drawn when it no
+    longer is.
     """
 
     def __init__(
@@ -154,15 +155,12 @@ class StudySampler(BaseSampler):
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Setting:
         """The trial's setting: a value for each key that is active."""
-        return self._setting or self._draw(study, trial)
+        self._setting = self._setting or self._draw(study, trial)
+        return self._setting
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: Any) -> Any:
-        """Never asked: each key that is active has its value in the setting."""
-        raise KeyError(name)
-
-    def after_trial(self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Any) -> None:
-        """As the sampler does."""
-        self._sampler.after_trial(study, trial, state, values)
+        """The value in the setting: asked for where rounding, of a logarithm, puts it a hair outside of its range."""
+        return self._setting[name]
 
     def _reseed(self, number: int, attempt: int) -> None:
         if not self._one_sequence:

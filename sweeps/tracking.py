@@ -96,12 +96,13 @@ class TrackedRun:
         self.client.set_terminated(self.run_id, status)
 
     def flush(self) -> None:
-        """Send what is kept."""
-        batch, self._waiting = self._waiting, []
-        tags, self._waiting_tags = self._waiting_tags, {}
-        for start in range(0, max(len(batch), len(tags) > 0), _SEARCH_PAGE):  # a call takes at most a thousand metrics
-            run_tags = [RunTag(key, value) for key, value in tags.items()] if start == 0 else []
-            self.client.log_batch(self.run_id, metrics=batch[start : start + _SEARCH_PAGE], tags=run_tags)
+        """Send what is kept; what cannot be sent stays."""
+        tags = [RunTag(key, value) for key, value in self._waiting_tags.items()]
+        while self._waiting or tags:
+            self.client.log_batch(self.run_id, metrics=self._waiting[:_SEARCH_PAGE], tags=tags)
+            del self._waiting[:_SEARCH_PAGE]  # a call takes at most a thousand metrics
+            tags = []
+        self._waiting_tags = {}
         self._flushed = time.monotonic()
 
 

@@ -162,7 +162,7 @@ class Trials:
                 trial.set_user_attr(key, value)
             if state == TrialState.PRUNED:  # Optuna looks up the last dev loss reported
                 self.study.tell(trial, state=state)
-            else:  # what `tell` comes to, without reading the trial before and after
+            else:  # what it comes to; but it reads the trial before and after, for samplers that learn from each
                 self.storage.set_trial_state_values(trial._trial_id, state, None if dev_loss is None else [dev_loss])
         except (UpdateFinishedTrialError, ValueError):  # Optuna's words for a trial that is finished
             if self.study.trials[trial.number].state.is_finished():

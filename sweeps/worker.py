@@ -24,7 +24,7 @@ from makemore.train import Diverged, InfiniteLoss
 from sweeps.config import one_line, read_run_config
 from sweeps.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
 from sweeps.errors import RequestError
-from sweeps.jobs import Jobs
+from sweeps.jobs import Jobs, write_configs
 from sweeps.runs import OpenRun, RunOutcome, TrialOf, open_run
 from sweeps.search import make_pruner, make_sampler, suggest
 from sweeps.sources import load_source
@@ -265,25 +265,27 @@ class Worker:
         return ending
 
     def _train(self, phase: Phase, trial: Trial, cfg: DictConfig, of: TrialOf) -> Ending:
-        """Train a trial, and tell Optuna, then MLflow, how it ended.
+        """Train a trial, and tell MLflow and Optuna how it ended.
 
-        Optuna first: its word counts, and whoever finds an MLflow run still open closes it accordingly.
+        Optuna's word counts: until it is told the MLflow run is open, whatever is in it, and whoever finds it open when
+        the trial has ended closes it as Optuna knows it.
         """
         try:
+            write_configs(cfg)
             run = open_run(cfg, lambda: self._store, of)
         except Exception as error:
             ending = Ending(TrialState.FAIL, one_line(error))
             _tell(phase.trials, trial, ending, {})
             return ending
-        ending = self._ending_of(phase, trial, run)
+        recorded = ending = self._ending_of(phase, trial, run)
         try:
             run.record(ending.tags)
         except Exception as error:
             ending = Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
         if not _tell(phase.trials, trial, ending, {"run_id": run.tracked.run_id}):
             ending = Ending(TrialState.FAIL, _GIVEN_UP)
-            run.record(ending.tags)
-        run.end("KILLED" if ending.reason in (INTERRUPTED, _GIVEN_UP) else STATUS[ending.state])
+        status = "KILLED" if ending.reason in (INTERRUPTED, _GIVEN_UP) else STATUS[ending.state]
+        run.end(status, {} if ending is recorded else ending.tags)
         return ending
 
     def _ending_of(self, phase: Phase, trial: Trial, run: OpenRun) -> Ending:
@@ -360,9 +362,8 @@ def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Stand
         if trial is not None and trial.state.is_finished():
             died = trial.state == TrialState.FAIL and trial.user_attrs.get("reason", INTERRUPTED) == INTERRUPTED
             tags = {"trial_state": trial.state.name}
-            tags |= {key: str(trial.user_attrs[key]) for key in ("weights_digest", "reason") if key in trial.user_attrs}
-            if trial.state == TrialState.FAIL:
-                tags.setdefault("reason", "its worker died")
+            if trial.state != TrialState.COMPLETE:
+                tags["reason"] = str(trial.user_attrs.get("reason", "its worker died"))
             status = "KILLED" if died else STATUS[trial.state]
             store.run(run_id).end(status, tags)
 

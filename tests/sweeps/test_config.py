@@ -62,7 +62,7 @@ def test_a_space_says_how_its_trials_train() -> None:
         ("schedule.warmup=1.0", "schedule.warmup is 1.0; it must be >= 0 and < 1"),
         ("optimizer.beta1=1", "optimizer.beta1 is 1.0; it must be >= 0 and < 1"),
         ("optimizer.weight_decay=null", "optimizer.weight_decay is None; it must be a number"),
-        ("+model.layers=2", "model.layers is not a key of model=mlp; it has block_size"),
+        ("+model.layers=2", "model.layers is not a key of model=mlp; it must be block_size"),
         ("model.direct=1", "model.direct is 1; it must be true or false"),
         ("seed=-1", "seed is -1; it must be >= 0"),
         ("device=tpu", "device is tpu; it must be cpu or cuda"),

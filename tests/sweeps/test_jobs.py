@@ -6,13 +6,13 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import run_job
+from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from sweeps.config import conf_dir
 from sweeps.errors import RequestError
-from sweeps.jobs import Jobs
+from sweeps.jobs import Jobs, write_configs
 from sweeps.space import format_override
 
 
@@ -49,20 +49,20 @@ def test_a_job_leaves_the_files_that_hydra_would(
     context: HydraContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fixed = ["study.name=a"]
+    fixed = ["study.name='1e5'", "hydra.sweep.subdir=job-${hydra:job.num}"]  # text that could be read as a number
     cfg = context.config_loader.load_configuration("config", fixed, run_mode=RunMode.MULTIRUN)
     jobs = Jobs(context, cfg, fixed)
     setting = {"schedule": "step", "schedule.lr": 1e-05, "data.boundary": "|", "model.block_size": 5}
-    assert jobs.run(jobs.compose(setting, 4), lambda cfg: 1.5).return_value == 1.5
+    assert jobs.run(jobs.compose(setting, 4), write_configs).status == JobStatus.COMPLETED
     theirs = jobs.compose(setting, 4)
     theirs.hydra.output_subdir = "theirs"
     run_job(lambda cfg: None, theirs, "hydra.sweep.dir", "hydra.sweep.subdir", context)
-    job = tmp_path / "mlruns/outputs/a/4"
+    job = tmp_path / "mlruns/outputs/1e5/job-4"
     assert {path.name for path in (job / ".hydra").iterdir()} == {path.name for path in (job / "theirs").iterdir()}
     for name in ("config", "hydra", "overrides"):
         mine, hydras = (OmegaConf.load(job / folder / f"{name}.yaml") for folder in (".hydra", "theirs"))
         if name == "hydra":
-            mine.hydra.output_subdir = "theirs"
+            mine.hydra.output_subdir = "theirs"  # null there
         assert OmegaConf.to_container(mine) == OmegaConf.to_container(hydras)
 
 

@@ -2,9 +2,11 @@
 
 import json
 import re
+import sqlite3
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import optuna
 import pytest
 from conftest import Makemore
 from hydra import compose, initialize_config_dir
+from mlflow.exceptions import MlflowException
+from omegaconf import DictConfig
 
 import makemore.data as word_lists
 import sweeps.runs
@@ -173,6 +177,58 @@ def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(
     assert failed.data.tags["reason"] == "OSError: the disk is full"
     table = json.loads(makemore("compare", "study.name=a", "format=json").out)
     assert table[-1]["state"] == "FAIL"
+
+
+def test_a_trial_whose_folder_cannot_be_written_has_failed(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = sweeps.worker.write_configs, iter(range(100))
+
+    def fails_once(cfg: DictConfig) -> None:
+        if next(calls) == 1:
+            raise OSError("the disk is full")
+        write(cfg)
+
+    monkeypatch.setattr(sweeps.worker, "write_configs", fails_once)
+    answer = makemore(*STUDY, "study.n_trials=2")
+    assert (answer.code, "trial 1 failed: the disk is full" in answer.err) == (0, True)
+    assert [trial.state.name for trial in trials(workdir)] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert trials(workdir)[1].user_attrs["reason"] == "the disk is full"
+
+
+def fail_to_send(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """MLflow is away the so manieth time that metrics are sent."""
+    log_batch, calls = MlflowClient.log_batch, iter(range(100))
+
+    def log(client: MlflowClient, run_id: str, metrics: Any = (), **more: Any) -> None:
+        if metrics and next(calls) == at:
+            raise MlflowException("the server is away")
+        log_batch(client, run_id, metrics, **more)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log)
+
+
+def test_what_mlflow_did_not_take_at_first_is_in_the_record_of_the_failed_trial(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_send(monkeypatch, 1)
+    assert makemore(*STUDY, "study.n_trials=2").code == 0
+    assert [trial.state.name for trial in trials(workdir)] == ["COMPLETE", "FAIL", "COMPLETE"]
+    [failed] = [run for run in runs(workdir, "trial") if run.info.status == "FAILED"]
+    assert failed.data.tags["trial_state"] == "FAIL"
+    assert failed.data.tags["reason"] == "MlflowException: the server is away"
+    assert "best_dev_loss" in failed.data.metrics
+
+
+def test_a_single_run_that_mlflow_did_not_take_at_first_is_closed_as_failed(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_send(monkeypatch, 0)
+    answer = makemore("train", *TINY[:3])
+    assert (answer.code, "MlflowException: the server is away" in answer.err) == (1, True)
+    [run] = runs(workdir, "train")
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", "MlflowException: the server is away")
+    assert "best_dev_loss" in run.data.metrics
 
 
 def test_known_good_settings_are_tried_first_and_only_once(makemore: Makemore, workdir: Path) -> None:
@@ -380,7 +436,7 @@ def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sweeps.worker.OpenRun, "end", lambda run, status: None)  # as if killed before it
+        patch.setattr(sweeps.worker.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
         patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
         makemore(*STUDY, "study.n_trials=1")
     assert [run.info.status for run in runs(workdir, "trial")] == ["RUNNING"]
@@ -389,6 +445,28 @@ def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
     assert (run.info.status, run.data.tags["trial_state"]) == ("FINISHED", "COMPLETE")
     assert run.data.metrics["best_dev_loss"] == trials(workdir)[0].value
     assert run.data.tags["weights_digest"] == trials(workdir)[0].user_attrs["weights_digest"]
+
+
+def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps.worker, "_tell", die)
+        patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
+        assert makemore(*STUDY, "study.n_trials=1").code == 130
+    [run] = runs(workdir, "trial")
+    assert (run.info.status, run.data.tags["trial_state"]) == ("RUNNING", "COMPLETE")  # which nobody was told
+    with closing(sqlite3.connect(workdir / "mlruns/study.db")) as database, database:
+        database.execute("update trial_heartbeats set heartbeat = '2020-01-01'")
+    assert makemore(*STUDY, "study.n_trials=1").code == 0
+    assert [trial.state.name for trial in trials(workdir)] == ["FAIL", "COMPLETE"]
+    again, dead = runs(workdir, "trial")
+    assert (dead.info.status, dead.data.tags["trial_state"]) == ("KILLED", "FAIL")
+    assert dead.data.tags["reason"] == "its worker died"
+    assert again.data.metrics["best_dev_loss"] == dead.data.metrics["best_dev_loss"]
 
 
 def test_a_study_whose_storage_is_gone_is_not_mixed_with_its_runs(makemore: Makemore, workdir: Path) -> None:

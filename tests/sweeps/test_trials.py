@@ -60,6 +60,9 @@ def test_a_trial_that_was_given_up_too_early_is_lost_and_says_so(study: Trials) 
         study.report(trial, 1, 2.0)
     with pytest.raises(Lost):
         study.tell(trial, TrialState.COMPLETE, 2.0, {"run_id": "1"})
+    for state, dev_loss in ((TrialState.COMPLETE, 2.0), (TrialState.PRUNED, None), (TrialState.FAIL, None)):
+        with pytest.raises(Lost):
+            study.tell(trial, state, dev_loss)
     assert study.standing().finished == 0
 
 
