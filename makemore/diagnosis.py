@@ -13,7 +13,7 @@ from makemore.model import MLP
 from makemore.ngram import Ngram
 from makemore.train import Corpus, Evaluation
 
-_EXAMINED = 2000  # contexts of dev whose hidden layer is looked at
+_EXAMINED = 500  # contexts of dev whose hidden layer is looked at
 
 
 @dataclass(frozen=True)

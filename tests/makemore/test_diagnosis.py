@@ -93,14 +93,16 @@ def test_counts_get_advice_that_they_can_follow() -> None:
 
 
 def test_the_signs_are_what_a_plain_computation_finds() -> None:
-    result, _, corpus = run(steps=300)
+    result, _, corpus = run(replace(LECTURE, initialization="normal"), steps=300)
     signs = examine(result.model, corpus, result.best_dev_loss)
     assert len(corpus.train_sample.index) == len(corpus.dev_contexts.index)
-    assert signs.train_loss == pytest.approx(mean_loss(result.model, corpus.train_contexts), abs=0.03)
+    assert signs.train_loss == pytest.approx(mean_loss(result.model, corpus.train_contexts), rel=0.012)
     assert signs.gap == signs.dev_loss - signs.train_loss
-    model, x = result.model, corpus.dev_contexts.x[:: len(corpus.dev_contexts) // 2000].long()
+    model, x = result.model, corpus.dev_contexts.x.long()
     hidden = torch.tanh(model.C[x].flatten(1) @ model.W1 + model.b1)
-    assert signs.saturated == pytest.approx(float((hidden.abs() > 0.99).double().mean()), abs=1e-6)
+    everywhere = float((hidden.abs() > 0.99).double().mean())
+    assert 0.5 < everywhere < 0.7
+    assert signs.saturated == pytest.approx(everywhere, abs=0.01)  # of some of the contexts
 
 
 def test_a_run_that_was_evaluated_once_is_diagnosed_too() -> None:
