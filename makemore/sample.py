@@ -15,7 +15,7 @@ _FEW = 200  # contexts: finding the distinct ones of so few takes longer than as
 _CONTEXTS = 2_000  # that the model has at a time: its hidden layer stays in cache
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def sample_words(
     model: nn.Module,
     alphabet: Alphabet,
