@@ -84,7 +84,7 @@ def fill(size: int) -> None:
         client.set_terminated(run_id, "FINISHED")
 
 
-def measure(size: int, count: int, reports: int) -> float:
+def measure(count: int, reports: int) -> float:
     """Mean seconds from one training to the next."""
     training = NoTraining(reports)
     finished = len(optuna.load_study(study_name="harness", storage="sqlite:///mlruns/study.db").trials)
@@ -101,7 +101,7 @@ def measure_study(count: int) -> dict[tuple[int, int], float]:
         means = {}
         for size in SIZES:
             fill(size)
-            means |= {(size, reports): measure(size, count, reports) for reports in REPORTS}
+            means |= {(size, reports): measure(count, reports) for reports in REPORTS}
     return means
 
 

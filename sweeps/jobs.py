@@ -52,7 +52,6 @@ class Jobs:
             plain = [format_override(key, value) for key, value in setting.items() if key not in self._groups]
             cfg.hydra.overrides.task += plain
             cfg.hydra.job.override_dirname = _dirname(cfg)
-            cfg.hydra.output_subdir = None  # `write_configs` writes what would be there
             if subdir is not None:
                 cfg.hydra.sweep.subdir = subdir
         return cfg
@@ -70,6 +69,7 @@ class Jobs:
     def _compose_groups(self, groups: tuple[str, ...]) -> bytes:
         cfg = self._context.config_loader.load_sweep_config(self._cfg, [*self._fixed, *groups])
         OmegaConf.set_readonly(cfg.hydra, False)
+        cfg.hydra.output_subdir = None  # `write_configs` writes what would be there
         packed: bytes = cloudpickle.dumps(cfg)  # plain pickle refuses classes of Hydra's plugins in a worker's process
         return packed
 
