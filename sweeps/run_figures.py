@@ -18,7 +18,7 @@ from makemore.data import Alphabet
 from makemore.train import Evaluation
 
 _MOST = 150  # characters in the picture of an embedding: more would hide each other
-_COLORS = {"boundary": ("green", "honeydew"), "vowel": ("firebrick", "mistyrose"), "other": ("navy", "lavender")}
+_COLORS = {"boundary": ("green", "#d4f0d4"), "vowel": ("firebrick", "mistyrose"), "other": ("navy", "lavender")}
 _SIZE = 360  # pixels of a side of that picture
 _CURVE = (400, 270)  # pixels of the picture of a loss curve
 _LINES = {"train": "#1f77b4", "dev": "#ff7f0e"}
@@ -115,7 +115,8 @@ def _canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    image.reduce(2).save(path, compress_level=1)
+    """Of 64 colours: a third of the time that all would take, and half of the bytes."""
+    image.reduce(2).quantize(64, Image.Quantize.FASTOCTREE).save(path, compress_level=1)
 
 
 @functools.cache

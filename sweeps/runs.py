@@ -43,6 +43,11 @@ class TrialOf:
         return "trial" if self.confirm_number is None else "confirm"
 
     @property
+    def subdir(self) -> str | None:
+        """Of the run's folder, where it is not hydra.sweep.subdir."""
+        return None if self.confirm_number is None else f"confirm/{self.confirm_number}"
+
+    @property
     def tags(self) -> dict[str, str]:
         """Of the run."""
         tags = {"study": self.study, "trial_number": str(self.number)}

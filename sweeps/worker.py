@@ -24,7 +24,7 @@ from makemore.train import Diverged, InfiniteLoss
 from sweeps.config import one_line, read_run_config
 from sweeps.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
 from sweeps.errors import RequestError
-from sweeps.jobs import Jobs, write_configs
+from sweeps.jobs import Jobs
 from sweeps.runs import OpenRun, RunOutcome, TrialOf, open_run
 from sweeps.search import make_pruner, make_sampler, suggest
 from sweeps.sources import load_source
@@ -118,7 +118,7 @@ class Phase:
     name: str
     trials: Trials
     may_start: Callable[[Standing], bool]
-    prepare: Callable[[Trial], tuple[DictConfig, TrialOf]]
+    prepare: Callable[[Trial], tuple[Setting, TrialOf]]
     report: Callable[[Trial, int, float], bool]
     total: Callable[[Standing], int]
 
@@ -179,12 +179,11 @@ class Worker:
                 and not self._is_late(plan.confirm.expected_seconds(standing, plan.workers))
             )
 
-        def prepare(trial: Trial) -> tuple[DictConfig, TrialOf]:
+        def prepare(trial: Trial) -> tuple[Setting, TrialOf]:
             setting = suggest(trial, plan.space)
-            cfg = self._jobs.compose(setting, trial.number)
             warm_start = trial.user_attrs.get(WARM_START)
             searched = tuple(plan.space.distributions)
-            return cfg, TrialOf(plan.name, trial.number, plan.parent_id, searched, warm_start=warm_start)
+            return setting, TrialOf(plan.name, trial.number, plan.parent_id, searched, warm_start=warm_start)
 
         def report(trial: Trial, evaluation: int, dev_loss: float) -> bool:
             return trials.report(trial, evaluation, dev_loss)
@@ -199,15 +198,14 @@ class Worker:
         def may_start(standing: Standing) -> bool:
             return standing.count(TrialState.WAITING) > 0 and not self._is_late(0.0)
 
-        def prepare(trial: Trial) -> tuple[DictConfig, TrialOf]:
+        def prepare(trial: Trial) -> tuple[Setting, TrialOf]:
             number, seed = trial.user_attrs["confirms"], trial.user_attrs["seed"]
             confirmed = search.trials[number]
             setting: Setting = {**confirmed.params, "seed": seed}
-            cfg = self._jobs.compose(setting, number, subdir=f"confirm/{trial.number}")
             searched = tuple(plan.space.distributions)
             # In the tree of runs it stands under the trial: the study has one child a trial.
             parent_id = confirmed.user_attrs["run_id"]
-            return cfg, TrialOf(plan.name, number, parent_id, searched, confirm_number=trial.number)
+            return setting, TrialOf(plan.name, number, parent_id, searched, confirm_number=trial.number)
 
         def report(trial: Trial, evaluation: int, dev_loss: float) -> bool:
             return False  # a run that confirms goes to its end
@@ -248,18 +246,18 @@ class Worker:
         ending = Ending(TrialState.FAIL)
         with phase.trials.beating(trial):
             try:
-                cfg, of = phase.prepare(trial)
-            except Exception as error:
+                setting, of = phase.prepare(trial)
+
+                def task(cfg: DictConfig) -> float | None:
+                    nonlocal ending
+                    ending = self._train(phase, trial, cfg, of)
+                    return ending.outcome.dev_loss if ending.outcome else None
+
+                job = self._jobs.run(setting, task, of.number, of.subdir)
+            except Exception as error:  # before it trained
                 ending = Ending(TrialState.FAIL, one_line(error))
                 _tell(phase.trials, trial, ending, {})
                 return ending
-
-            def task(job_cfg: DictConfig) -> float | None:
-                nonlocal ending
-                ending = self._train(phase, trial, job_cfg, of)
-                return ending.outcome.dev_loss if ending.outcome else None
-
-            job = self._jobs.run(cfg, task)
         if job.status == JobStatus.FAILED:
             return Ending(TrialState.FAIL, f"its end could not be recorded: {one_line(job._return_value)}")
         return ending
@@ -271,7 +269,6 @@ class Worker:
         the trial has ended closes it as Optuna knows it.
         """
         try:
-            write_configs(cfg)
             run = open_run(cfg, lambda: self._store, of)
         except Exception as error:
             ending = Ending(TrialState.FAIL, one_line(error))

@@ -1,18 +1,23 @@
+import dataclasses
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
+from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobStatus, run_job
+from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sweeps.config import conf_dir
 from sweeps.errors import RequestError
-from sweeps.jobs import Jobs, write_configs
+from sweeps.jobs import Jobs
 from sweeps.space import format_override
 
 
@@ -24,46 +29,75 @@ def context() -> Iterator[HydraContext]:
         yield HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks())
 
 
-def test_a_job_is_composed_as_hydra_would(context: HydraContext) -> None:
-    fixed = ["space=mlp", "train.steps=70", "study.name=a"]
-    cfg = context.config_loader.load_configuration("config", fixed, run_mode=RunMode.MULTIRUN)
+@dataclass
+class Seen:
+    """A callback of Hydra's and a task: what both are given, as plain values."""
+
+    start: Any = None
+    during: Any = None
+    end: Any = None
+
+    def on_job_start(self, config: DictConfig, task_function: Any) -> None:
+        self.start = _plain(config)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn) -> None:
+        assert _plain(config) == self.start
+        told = dataclasses.asdict(dataclasses.replace(job_return, cfg=None, hydra_cfg=None))
+        assert job_return.hydra_cfg is not None
+        self.end = told, _plain(job_return.cfg), _plain(job_return.hydra_cfg.hydra)
+
+    def task(self, cfg: DictConfig) -> float:
+        hydra = OmegaConf.to_container(HydraConfig.get(), resolve=True, enum_to_str=True)  # type: ignore[arg-type]
+        self.during = cfg.data.boundary, _plain(cfg), hydra, os.environ.get("OF_THE_JOB")
+        if cfg.seed == 7:
+            raise ValueError("seven")
+        return 1.5
+
+
+def _plain(cfg: DictConfig | None) -> Any:
+    return OmegaConf.to_container(cfg, enum_to_str=True)
+
+
+def test_a_job_is_run_as_hydra_would(context: HydraContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fixed = ["space=mlp", "train.steps=70", "study.name='1e5'"]  # text that could be read as a number
+    of_hydra = ["sweep.subdir=job-${hydra:job.num}", "output_subdir=.hydra"]
+    words = [*fixed, *(f"hydra.{word}" for word in of_hydra), "+hydra.job.env_set.OF_THE_JOB=set"]
+    cfg = context.config_loader.load_configuration("config", words, run_mode=RunMode.MULTIRUN)
     HydraConfig.instance().set_config(cfg)
+    before = HydraConfig.instance().cfg
     jobs = Jobs(context, cfg, fixed)
-    for setting in (
-        {"model.block_size": 5, "schedule": "step", "schedule.decay_at": 0.25, "schedule.lr": 1e-05},
-        {"schedule": "cosine", "optimizer": "sgd", "schedule.lr": 0.5, "train.targets": "sampled"},
-        {"model.block_size": 3, "data.boundary": "|", "seed": 7},
-        {"data.path": "it's a=b, c.txt"},
+    for number, setting in enumerate(
+        [
+            {"model.block_size": 5, "schedule": "step", "schedule.decay_at": 0.25, "schedule.lr": 1e-05},
+            {"schedule": "cosine", "optimizer": "sgd", "schedule.lr": 0.5, "train.targets": "sampled"},
+            {"model.block_size": 3, "data.boundary": "|", "seed": 7},
+            {"data.boundary": "${hydra:runtime.output_dir}", "data.path": "it's a=b, c.txt"},
+        ]
     ):
-        overrides = [*fixed, *(format_override(key, value) for key, value in setting.items())]
+        ordered = sorted(setting.items(), key=lambda item: item[0] not in ("schedule", "optimizer"))  # groups first
+        overrides = [*fixed, *(format_override(key, value) for key, value in ordered)]
         theirs = context.config_loader.load_sweep_config(cfg, overrides)
         OmegaConf.set_readonly(theirs.hydra, False)
-        theirs.hydra.job.id = theirs.hydra.job.num = 4
-        ours = jobs.compose(setting, 4)
-        assert sorted(ours.hydra.overrides.task) == sorted(theirs.hydra.overrides.task)
-        ours.hydra.overrides.task = theirs.hydra.overrides.task  # groups first
-        assert ours == theirs
+        theirs.hydra.job.id = theirs.hydra.job.num = number
+        found = []
+        for run in (
+            lambda task: run_job(task, theirs, "hydra.sweep.dir", "hydra.sweep.subdir", context),  # noqa: B023
+            lambda task: jobs.run(setting, task, number),  # noqa: B023
+        ):
+            context.callbacks.callbacks = [seen := Seen()]
+            job = run(seen.task)
+            assert job.status == (JobStatus.FAILED if number == 2 else JobStatus.COMPLETED)
+            assert HydraConfig.instance().cfg is before
+            assert "OF_THE_JOB" not in os.environ
+            folder = tmp_path / f"mlruns/outputs/1e5/job-{number}"
+            files = {path.name: _plain(OmegaConf.load(path)) for path in (folder / ".hydra").iterdir()}
+            found.append((vars(seen), files))
+            rmtree(folder)
+        hydras, ours = found
 
-
-def test_a_job_leaves_the_files_that_hydra_would(
-    context: HydraContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    fixed = ["study.name='1e5'", "hydra.sweep.subdir=job-${hydra:job.num}"]  # text that could be read as a number
-    cfg = context.config_loader.load_configuration("config", fixed, run_mode=RunMode.MULTIRUN)
-    jobs = Jobs(context, cfg, fixed)
-    setting = {"schedule": "step", "schedule.lr": 1e-05, "data.boundary": "|", "model.block_size": 5}
-    assert jobs.run(jobs.compose(setting, 4), write_configs).status == JobStatus.COMPLETED
-    theirs = jobs.compose(setting, 4)
-    theirs.hydra.output_subdir = "theirs"
-    run_job(lambda cfg: None, theirs, "hydra.sweep.dir", "hydra.sweep.subdir", context)
-    job = tmp_path / "mlruns/outputs/1e5/job-4"
-    assert {path.name for path in (job / ".hydra").iterdir()} == {path.name for path in (job / "theirs").iterdir()}
-    for name in ("config", "hydra", "overrides"):
-        mine, hydras = (OmegaConf.load(job / folder / f"{name}.yaml") for folder in (".hydra", "theirs"))
-        if name == "hydra":
-            mine.hydra.output_subdir = "theirs"  # null there
-        assert OmegaConf.to_container(mine) == OmegaConf.to_container(hydras)
+        assert str(ours) == str(hydras)  # as text: the error of the task is another object
+        assert ours[0]["during"][3] == "set"
 
 
 def test_a_key_that_does_not_exist_is_named(context: HydraContext) -> None:

@@ -54,7 +54,7 @@ def test_an_embedding_whose_characters_all_lie_together_is_drawn(tmp_path: Path)
 def _pixels(path: Path, color: tuple[int, int, int]) -> list[tuple[int, int]]:
     """Where a picture has a color, x from the left and y from the top."""
     with Image.open(path) as image:
-        return [(x, y) for y, x in np.argwhere((np.asarray(image) == color).all(axis=2)).tolist()]
+        return [(x, y) for y, x in np.argwhere((np.asarray(image.convert("RGB")) == color).all(axis=2)).tolist()]
 
 
 def test_a_curve_falls_from_the_upper_left_to_the_lower_right(tmp_path: Path) -> None:
