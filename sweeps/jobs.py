@@ -39,7 +39,8 @@ class Jobs:
             HydraException: a group or a choice that does not exist.
             RequestError: a key that does not exist, or cannot have the value.
         """
-        return self._compose(setting)[0]
+        groups, plain = self._part(setting)
+        return _set(self._composed(groups)[0], plain)
 
     def run(
         self, setting: Setting, task: Callable[[DictConfig], Any], number: int, subdir: str | None = None
@@ -54,15 +55,16 @@ class Jobs:
         Raises:
             Exception: the job cannot be composed, or its folder not be made. What the task raises is returned.
         """
-        cfg, whole = self._compose(setting)
-        with open_dict(whole.hydra):
-            whole.hydra.job.id = whole.hydra.job.num = number
-            if subdir is not None:
-                whole.hydra.sweep.subdir = subdir
+        groups, plain = self._part(setting)
+        cfg, whole = (_set(packed, plain) for packed in self._composed(groups))
+        whole.hydra.overrides.task.extend([format_override(key, value) for key, value in plain.items()])
+        whole.hydra.job.override_dirname = _dirname(_overrides(whole), whole.hydra.job.config.override_dirname)
+        whole.hydra.job.id = whole.hydra.job.num = number
+        if subdir is not None:
+            whole.hydra.sweep.subdir = subdir
         with _known(whole):
             folder = Path(whole.hydra.sweep.dir, str(whole.hydra.sweep.subdir)).absolute()
-            with open_dict(whole.hydra):
-                whole.hydra.runtime.output_dir = str(folder)
+            whole.hydra.runtime.output_dir = str(folder)
             OmegaConf.set_readonly(whole.hydra, True)
             _write_configs(folder / ".hydra", cfg, whole)
             configure_log(whole.hydra.job_logging, whole.hydra.verbose)
@@ -82,24 +84,13 @@ class Jobs:
             self._context.callbacks.on_job_end(config=whole, job_return=job)
         return job
 
-    def _compose(self, setting: Setting) -> tuple[DictConfig, DictConfig]:
-        """A job's config without and with its `hydra` node."""
+    def _part(self, setting: Setting) -> tuple[tuple[str, ...], Setting]:
+        """A setting's choices of groups, as overrides, and its plain values."""
         groups = tuple(format_override(key, value) for key, value in setting.items() if key in self._groups)
-        plain = {key: value for key, value in setting.items() if key not in self._groups}
-        cfg, whole = (pickle.loads(packed) for packed in self._composed(groups))
-        for key, value in plain.items():
-            try:
-                OmegaConf.update(cfg, key, value)
-                OmegaConf.update(whole, key, value)
-            except OmegaConfBaseException as error:
-                hint = f": is space={cfg.space.name} for another model?" if key.startswith("model.") else ""
-                raise RequestError(one_line(error) + hint) from None
-        with open_dict(whole.hydra):
-            whole.hydra.overrides.task += [format_override(key, value) for key, value in plain.items()]
-            whole.hydra.job.override_dirname = _dirname(_overrides(whole), whole.hydra.job.config.override_dirname)
-        return cfg, whole
+        return groups, {key: value for key, value in setting.items() if key not in self._groups}
 
     def _compose_groups(self, groups: tuple[str, ...]) -> tuple[bytes, bytes]:
+        """The config of choices of groups, pickled, without and with its `hydra` node."""
         whole = self._context.config_loader.load_sweep_config(self._cfg, [*self._fixed, *groups])
         OmegaConf.set_readonly(whole.hydra, False)
         cfg = whole.copy()
@@ -107,6 +98,18 @@ class Jobs:
             del cfg["hydra"]
         # Plain pickle refuses classes of Hydra's plugins in a worker's process.
         return cloudpickle.dumps(cfg), cloudpickle.dumps(whole)
+
+
+def _set(packed: bytes, plain: Setting) -> DictConfig:
+    """A config with other plain values."""
+    cfg: DictConfig = pickle.loads(packed)
+    for key, value in plain.items():
+        try:
+            OmegaConf.update(cfg, key, value)
+        except OmegaConfBaseException as error:
+            hint = f": is space={cfg.space.name} for another model?" if key.startswith("model.") else ""
+            raise RequestError(one_line(error) + hint) from None
+    return cfg
 
 
 @contextmanager

@@ -4,11 +4,9 @@ import copy
 import itertools
 import math
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -227,12 +225,10 @@ def _record(run: TrackedRun, table: pd.DataFrame, remarks: list[str], picture: s
     shown = "\n\n".join([to_markdown(formatted(table.drop(columns="run_id"))), *remarks])
     run.log_metrics({"dev_loss": table["dev_loss"].iloc[-1]})
     run.log_tags({"mlflow.note.content": shown})  # the UI's description of a run
-    with tempfile.TemporaryDirectory(prefix="makemore-") as name:
-        folder = Path(name)
+    with run.artifacts() as folder:
         (folder / "ladder.csv").write_text(to_csv(table) + "\n", encoding="utf-8")
         (folder / "ladder.md").write_text(shown + "\n", encoding="utf-8")
         figure.savefig(folder / "ladder.png", dpi=100)
-        run.log_artifacts(folder)
     if picture is not None:
         figure.savefig(picture, dpi=100)
 

@@ -1,6 +1,5 @@
 """The learning-rate range test as a command: its suggestion, its picture, its record."""
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,9 +60,8 @@ def lr_find(cfg: DictConfig) -> str:
         for step, (lr, loss) in enumerate(zip(result.lr, result.smoothed, strict=True), 1):
             run.log_metrics({"lr": lr, "train_loss": loss}, step)
         run.log_metrics({"suggested_lr": result.suggestion})
-        with tempfile.TemporaryDirectory(prefix="makemore-") as folder:
-            _draw(result, Path(folder) / "lr_find.png")
-            run.log_artifacts(Path(folder))
+        with run.artifacts() as folder:
+            _draw(result, folder / "lr_find.png")
         if picture is not None:
             _draw(result, Path(picture))
     except BaseException as error:

@@ -1,6 +1,5 @@
 """One tracked training run: from a composed config to a dev loss, with everything worth keeping in MLflow."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,15 +169,13 @@ class OpenRun:
                 "mlflow.note.content": _notes(result, signs, findings, words),  # the UI's description of a run
             }
         )
-        with tempfile.TemporaryDirectory(prefix="makemore-") as name:
-            folder = Path(name)
+        with run.artifacts() as folder:
             self._write_config(folder / "config.yaml")
             weights_digest = save_weights(folder / "weights.safetensors", result.model, source)
             (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
             draw_curve(curve, folder / "loss_curve.png")
             if isinstance(result.model, MLP):
                 draw_embedding(result.model.C, source.alphabet, folder / "embedding.png")
-            run.log_artifacts(folder)
         return RunOutcome(result.best_dev_loss, weights_digest, result, findings)
 
     def _write_config(self, path: Path) -> None:

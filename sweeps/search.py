@@ -7,7 +7,7 @@ import random
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from hydra.errors import HydraException
@@ -169,6 +169,7 @@ class StudySampler(BaseSampler):
 
     def _draw(self, study: optuna.Study, trial: FrozenTrial) -> Setting:
         """A setting within the constraints, with the values that the trial was queued with."""
+        study = cast(optuna.Study, _ReadOnce(study))
         given = trial.system_attrs.get("fixed_params", {})
         for attempt in range(1, _DRAWS + 1):
             inner = self._sampler
@@ -187,3 +188,16 @@ class StudySampler(BaseSampler):
             f"space.constraints.parameters is {self._space.most_parameters}; none of {_DRAWS} settings drawn has so "
             "few weights; narrow model.block_size, model.embedding_size or model.hidden_neurons, or raise it"
         )
+
+
+class _ReadOnce:
+    """A study whose trials are read once for all that a draw asks of them: TPE alone would read them twice."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
+        return self._study._get_trials(deepcopy, states, use_cache=True)

@@ -1,10 +1,8 @@
 """What a study's run in MLflow shows a person: notes, the leaderboard, pictures; brought up to date as it runs."""
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from sweeps.config import one_line
@@ -71,13 +69,11 @@ class StudyRecord:
         from sweeps.study_pictures import StudyPictures  # takes a second to import
 
         pictures = StudyPictures(self._trials.study, study, insight.importances)
-        with tempfile.TemporaryDirectory(prefix="makemore-") as name:
-            folder = Path(name)
+        with self._run.artifacts() as folder:
             (folder / "pictures.html").write_text(pictures.page(), encoding="utf-8")
             if stills:
-                (folder / "pictures").mkdir()
+                (folder / "pictures").mkdir(exist_ok=True)
                 pictures.draw(folder / "pictures")
-            self._run.log_artifacts(folder)
 
 
 def _attempt(what: str, action: Callable[[], Any]) -> None:
