@@ -212,8 +212,9 @@ def test_four_processes_on_postgresql_and_a_server_run_a_hundred_trials_and_none
 def test_the_jobs_of_a_launcher_are_workers_of_the_study(tmp_path: Path, launcher: str) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     arguments = (*STUDY, f"hydra/launcher={launcher}", "study.confirm.top=1", "study.confirm.seeds=2")
-    call(tmp_path, *arguments, "study.n_trials=6")
-    assert len(finished(trials(tmp_path))) == len(trials(tmp_path)) == 6
+    # Long enough that the first job, alone, does not come to the end of them.
+    call(tmp_path, *arguments, "study.n_trials=12", "pruner=none", "train.steps=10000")
+    assert len(finished(trials(tmp_path))) == len(trials(tmp_path)) == 12
     workers = {trial.user_attrs["worker"] for trial in trials(tmp_path)}
     assert len(workers) == 2
     check_records_agree(tmp_path)
