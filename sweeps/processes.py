@@ -114,8 +114,11 @@ class Processes:
         self._interruption = Interruption()
         self._alive: list[_Process] = []
 
-    def run(self) -> None:
+    def run(self, meanwhile: Callable[[], None]) -> None:
         """Run `study.workers` workers until each has ended; one that dies is replaced.
+
+        Args:
+            meanwhile: called once they are at work.
 
         Raises:
             KeyboardInterrupt: the workers were told to end, and did.
@@ -123,7 +126,7 @@ class Processes:
         """
         with self._interruption.watched():
             try:
-                self._watch()
+                self._watch(meanwhile)
             finally:
                 for one in self._alive:
                     one.process.kill()
@@ -131,11 +134,12 @@ class Processes:
         if self._interruption.times:
             raise KeyboardInterrupt
 
-    def _watch(self) -> None:
+    def _watch(self, meanwhile: Callable[[], None]) -> None:
         barren = 0
         errors: list[BaseException] = []
         for _ in range(self._plan.workers):
             self._start()
+        meanwhile()
         while self._alive:
             multiprocessing.connection.wait(
                 [handle for one in self._alive for handle in (one.news, one.process.sentinel)], _LOOK_SECONDS

@@ -115,7 +115,7 @@ def _canvas(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    """Of 64 colours: a third of the time that all would take, and half of the bytes."""
+    """Of 64 colours: half of the time that all would take, and of the bytes."""
     image.reduce(2).quantize(64, Image.Quantize.FASTOCTREE).save(path, compress_level=1)
 
 

@@ -1,5 +1,6 @@
 """How a study chooses its next trial and which trials stop early: Optuna's samplers and pruners, from the config."""
 
+import copy
 import hashlib
 import itertools
 import math
@@ -169,17 +170,16 @@ class StudySampler(BaseSampler):
 
     def _draw(self, study: optuna.Study, trial: FrozenTrial) -> Setting:
         """A setting within the constraints, with the values that the trial was queued with."""
-        study = cast(optuna.Study, _ReadOnce(study))
         given = trial.system_attrs.get("fixed_params", {})
         for attempt in range(1, _DRAWS + 1):
-            inner = self._sampler
-            relative = inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial))
+            inner, now = self._sampler, cast(optuna.Study, _ReadOnce(study))
+            relative = inner.sample_relative(now, trial, inner.infer_relative_search_space(now, trial))
             known = {**relative, **given}
             setting: Setting = {}
             for key, distribution in self._space.distributions.items():
                 if self._space.is_active(key, setting):
                     if key not in known:
-                        known[key] = inner.sample_independent(study, trial, key, distribution)
+                        known[key] = inner.sample_independent(now, trial, key, distribution)
                     setting[key] = known[key]
             if self._allows(setting):
                 return setting
@@ -191,13 +191,20 @@ class StudySampler(BaseSampler):
 
 
 class _ReadOnce:
-    """A study whose trials are read once for all that a draw asks of them: TPE alone would read them twice."""
+    """A study whose trials are read from its storage once, where a sampler would do so again for each step of a draw.
+
+    For one draw: a sampler may learn from those that it made before for the same trial, as GPSampler does.
+    """
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
+        self._trials: list[FrozenTrial] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
 
     def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
-        return self._study._get_trials(deepcopy, states, use_cache=True)
+        if self._trials is None:
+            self._trials = self._study._get_trials(deepcopy=False)
+        found = [trial for trial in self._trials if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found

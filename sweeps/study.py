@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -95,7 +94,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         name=config.name,
         storage=storage,
         cfg=cfg,
-        hydra_context=hydra_context,
+        jobs=jobs,
         space=space,
         parent_id=parent.run_id,
         n_trials=n_trials,
@@ -110,7 +109,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     record = StudyRecord(store, parent, trials, space, budget)
     status = "FAILED"
     try:
-        _run_workers(plan, record.update_if_due)
+        _run_workers(plan, record)
         _say_how_it_ended(config, plan, trials.standing())
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -201,12 +200,8 @@ def _count_workers(config: StudyConfig, standing: Standing) -> int:
     return min(config.workers or usable_cores(), most)
 
 
-def _run_workers(plan: Plan, between: Callable[[], None]) -> None:
-    """In this process, in processes of their own, or as jobs of the launcher that the user has chosen.
-
-    Args:
-        between: called now and then.
-    """
+def _run_workers(plan: Plan, record: StudyRecord) -> None:
+    """In this process, in processes of their own, or as jobs of the launcher that the user has chosen."""
     if plan.cfg.hydra.launcher._target_ != _OWN_LAUNCHER:
         _launch_workers(plan)
         return
@@ -215,13 +210,13 @@ def _run_workers(plan: Plan, between: Callable[[], None]) -> None:
     def show(news: News) -> None:
         line.show(news)
         if news.standing:  # a worker is between two trials
-            between()
+            record.update_if_due()
 
     try:
         if plan.workers == 1:
             Worker(plan, show).run()
             return
-        Processes(plan, show, line.gone, partial(_bury, plan)).run()
+        Processes(plan, show, line.gone, partial(_bury, plan)).run(meanwhile=record.prepare)
     finally:
         line.close()
 
@@ -234,7 +229,7 @@ def _bury(plan: Plan, worker: str) -> None:
 def _launch_workers(plan: Plan) -> None:
     """Each job of the launcher is a worker of the study."""
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=plan.hydra_context, task_function=LaunchedWorker(plan), config=plan.cfg
+        hydra_context=plan.jobs.hydra_context, task_function=LaunchedWorker(plan), config=plan.cfg
     )
     name = plan.cfg.hydra.runtime.choices["hydra/launcher"]
     print(f"makemore: {plan.workers} workers are jobs of hydra/launcher={name}; see makemore ui", file=sys.stderr)

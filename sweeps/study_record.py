@@ -24,6 +24,12 @@ class StudyRecord:
         self._store, self._run, self._trials, self._space, self._budget = store, run, trials, space, budget
         self._due = time.monotonic() + _FIRST_SECONDS
 
+    def prepare(self) -> None:
+        """Import what `close` needs while others train: more than a second, in which, at the end, no core would."""
+        import optuna.importance  # noqa: F401
+
+        import sweeps.study_pictures  # noqa: F401
+
     def update_if_due(self) -> None:
         """Bring notes, leaderboard and page up to date, if the last time is long enough ago for what it takes."""
         started = time.monotonic()
@@ -72,7 +78,7 @@ class StudyRecord:
         with self._run.artifacts() as folder:
             (folder / "pictures.html").write_text(pictures.page(), encoding="utf-8")
             if stills:
-                (folder / "pictures").mkdir(exist_ok=True)
+                (folder / "pictures").mkdir()
                 pictures.draw(folder / "pictures")
 
 

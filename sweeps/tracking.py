@@ -85,20 +85,21 @@ class TrackedRun:
 
     @contextmanager
     def artifacts(self) -> Iterator[Path]:
-        """A folder; what is in it at the end is stored with the run.
+        """A folder; what is in it at the end is stored with the run, or nothing, where it ends by an exception.
 
-        It is the run's own where that is on this machine: a copy would take 4 ms of each trial.
+        Where the run's own folder is on this machine, the files are moved there: copies would cost each trial 4 ms.
         """
         uri = self.artifact_uri or str(self.client.get_run(self.run_id).info.artifact_uri)
         repository = get_artifact_repository(uri, self.client.tracking_uri)
-        if isinstance(repository, LocalArtifactRepository):
-            folder = Path(repository.artifact_dir)
-            folder.mkdir(parents=True, exist_ok=True)
-            yield folder
-        else:
-            with tempfile.TemporaryDirectory(prefix="makemore-") as name:
-                yield Path(name)
+        own = Path(repository.artifact_dir) if isinstance(repository, LocalArtifactRepository) else None
+        if own is not None:
+            own.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".makemore-", dir=own and own.parent) as name:
+            yield Path(name)
+            if own is None:
                 repository.log_artifacts(name)  # type: ignore[no-untyped-call]
+            else:
+                _move_files(Path(name), own)
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Send what is left and close the run as FINISHED, FAILED or KILLED."""
@@ -115,6 +116,16 @@ class TrackedRun:
             tags = []
         self._waiting_tags = {}
         self._flushed = time.monotonic()
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Move all that is in a folder to another on the same disk, in place of what is there."""
+    for path in sorted(source.rglob("*")):  # a folder before its files
+        moved = target / path.relative_to(source)
+        if path.is_dir():
+            moved.mkdir(exist_ok=True)
+        else:
+            path.replace(moved)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from hydra.core.utils import JobStatus
-from hydra.types import HydraContext
 from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
@@ -45,7 +44,7 @@ class Plan:
     name: str
     storage: str
     cfg: DictConfig
-    hydra_context: HydraContext
+    jobs: Jobs
     space: Space
     parent_id: str  # of the study's run
     n_trials: int
@@ -146,7 +145,6 @@ class Worker:
     ) -> None:
         self._plan, self._show, self._goes_on = plan, show, goes_on
         self.name = name or worker_name(os.getpid())
-        self._jobs = Jobs(plan.hydra_context, plan.cfg, plan.space.fixed)
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
 
@@ -168,7 +166,7 @@ class Worker:
 
     def _search(self) -> Standing:
         plan = self._plan
-        sampler = make_sampler(plan.cfg, plan.space, plan.seed, constraint(plan.space, self._jobs))
+        sampler = make_sampler(plan.cfg, plan.space, plan.seed, constraint(plan.space, plan.jobs))
         trials = Trials(plan.storage, plan.name, sampler, make_pruner(plan.cfg))
 
         def may_start(standing: Standing) -> bool:
@@ -193,7 +191,7 @@ class Worker:
     def _confirm(self, search: Standing) -> None:
         plan = self._plan
         trials = Trials(plan.storage, confirm_study_name(plan.name))
-        queue_confirmation(plan.confirm, search, read_run_config(self._jobs.compose({})).seed, trials)
+        queue_confirmation(plan.confirm, search, read_run_config(plan.jobs.compose({})).seed, trials)
 
         def may_start(standing: Standing) -> bool:
             return standing.count(TrialState.WAITING) > 0 and not self._is_late(0.0)
@@ -253,8 +251,8 @@ class Worker:
                     ending = self._train(phase, trial, cfg, of)
                     return ending.outcome.dev_loss if ending.outcome else None
 
-                job = self._jobs.run(setting, task, of.number, of.subdir)
-            except Exception as error:  # before it trained
+                job = self._plan.jobs.run(setting, task, of.number, of.subdir)
+            except Exception as error:  # of the job, not of its task
                 ending = Ending(TrialState.FAIL, one_line(error))
                 _tell(phase.trials, trial, ending, {})
                 return ending

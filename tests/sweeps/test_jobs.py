@@ -61,8 +61,8 @@ def _plain(cfg: DictConfig | None) -> Any:
 def test_a_job_is_run_as_hydra_would(context: HydraContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fixed = ["space=mlp", "train.steps=70", "study.name='1e5'"]  # text that could be read as a number
-    of_hydra = ["sweep.subdir=job-${hydra:job.num}", "output_subdir=.hydra"]
-    words = [*fixed, *(f"hydra.{word}" for word in of_hydra), "+hydra.job.env_set.OF_THE_JOB=set"]
+    folders = ["sweep.dir=aside/../${study.name}", "sweep.subdir=job-${hydra:job.num}", "output_subdir=.hydra"]
+    words = [*fixed, *(f"hydra.{word}" for word in folders), "+hydra.job.env_set.OF_THE_JOB=set"]
     cfg = context.config_loader.load_configuration("config", words, run_mode=RunMode.MULTIRUN)
     HydraConfig.instance().set_config(cfg)
     before = HydraConfig.instance().cfg
@@ -90,7 +90,7 @@ def test_a_job_is_run_as_hydra_would(context: HydraContext, tmp_path: Path, monk
             assert job.status == (JobStatus.FAILED if number == 2 else JobStatus.COMPLETED)
             assert HydraConfig.instance().cfg is before
             assert "OF_THE_JOB" not in os.environ
-            folder = tmp_path / f"mlruns/outputs/1e5/job-{number}"
+            folder = tmp_path / f"1e5/job-{number}"
             files = {path.name: _plain(OmegaConf.load(path)) for path in (folder / ".hydra").iterdir()}
             found.append((vars(seen), files))
             rmtree(folder)

@@ -1,14 +1,15 @@
 """How a study draws its settings."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.storages._cached_storage import _CachedStorage
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from sweeps.search import StudySampler, suggest
 from sweeps.space import Setting, Space
@@ -27,35 +28,46 @@ def study(tmp_path: Path) -> optuna.Study:
     return study
 
 
-def test_a_study_draws_what_optunas_sampler_would_and_reads_its_trials_once(
+def test_each_draw_is_that_of_optunas_sampler_and_reads_the_trials_once(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[int] = []
+    seeds: list[int] = []
     reads: list[int] = []
+    draws: list[Setting] = []
     read = _CachedStorage.get_all_trials
 
     def make(seed: int) -> BaseSampler:
-        made.append(seed)
+        seeds.append(seed)
         return TPESampler(seed=seed, multivariate=True, group=True)
 
     def count(storage: _CachedStorage, study_id: int, *arguments: Any, **more: Any) -> Any:
         reads.append(study_id)
         return read(storage, study_id, *arguments, **more)
 
-    refused: list[Setting] = []
+    def allows_the_fourth(setting: Setting) -> bool:
+        draws.append(setting)
+        return len(draws) == 4
 
-    def allows(setting: Setting) -> bool:
-        """All but the first three."""
-        refused.append(setting)
-        return len(refused) > 3
-
-    study.sampler = StudySampler(make, 0, SPACE, allows, None)
+    study.sampler = StudySampler(make, 0, SPACE, allows_the_fourth, None)
     trial = study.ask()
     monkeypatch.setattr(_CachedStorage, "get_all_trials", count)
     drawn = suggest(trial, SPACE)
-    assert len(reads) == 1
+    assert len(reads) == len(draws) == len(set(seeds[-4:])) == 4
     monkeypatch.undo()
-    study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    assert made[-4:] == list(dict.fromkeys(made[-4:]))  # each attempt has a seed of its own
-    study.sampler = TPESampler(seed=made[-1], multivariate=True, group=True)
+    study.tell(trial, state=TrialState.FAIL)
+    study.sampler = TPESampler(seed=seeds[-1], multivariate=True, group=True)
     assert suggest(study.ask(), SPACE) == drawn
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_sampler_that_learns_from_what_was_refused_moves_on(study: optuna.Study) -> None:
+    draws: list[Setting] = []
+
+    def allows_the_sixth(setting: Setting) -> bool:
+        draws.append(setting)
+        return len(draws) == 6
+
+    make = partial(GPSampler, n_startup_trials=1, deterministic_objective=True)
+    study.sampler = StudySampler(make, 0, SPACE, allows_the_sixth, None)
+    suggest(study.ask(), SPACE)
+    assert len({setting["n"] for setting in draws}) > 1

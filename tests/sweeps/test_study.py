@@ -223,6 +223,20 @@ def test_a_single_run_that_mlflow_did_not_take_at_first_is_closed_as_failed(
     assert "best_dev_loss" in run.data.metrics
 
 
+def test_a_run_that_fails_while_its_files_are_written_stores_none(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(sweeps.runs, "draw_curve", fail)
+    answer = makemore("train", *TINY[:3])
+    assert (answer.code, "OSError: the disk is full" in answer.err) == (1, True)
+    [run] = runs(workdir, "train")
+    assert run.info.status == "FAILED"
+    assert [path.name for path in (workdir / "mlruns/artifacts").rglob("*")] == [run.info.run_id, "artifacts"]
+
+
 def test_known_good_settings_are_tried_first_and_only_once(makemore: Makemore, workdir: Path) -> None:
     wide = "model.hidden_neurons=int(interval(100,300))"  # the space that the lecture's model is in
     arguments = ("sweep", "study.name=a", "pruner=none", *ONE, *TINY[:3], wide, "model.block_size=4")
