@@ -64,7 +64,9 @@ class Jobs:
         if subdir is not None:
             whole.hydra.sweep.subdir = subdir
         with _in_hydra_config(whole):
-            output_dir = os.path.abspath(Path(whole.hydra.sweep.dir, str(whole.hydra.sweep.subdir)))  # noqa: PTH100 - no ..
+            output_dir = os.path.abspath(  # noqa: PTH100 - without .., as Hydra has it
+                Path(whole.hydra.sweep.dir, str(whole.hydra.sweep.subdir))
+            )
             whole.hydra.runtime.output_dir = output_dir
             OmegaConf.set_readonly(whole.hydra, True)
             _write_configs(Path(output_dir, ".hydra"), cfg, whole)

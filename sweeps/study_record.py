@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from sweeps.config import one_line
@@ -25,10 +26,11 @@ class StudyRecord:
         self._due = time.monotonic() + _FIRST_SECONDS
 
     def prepare(self) -> None:
-        """Import what `close` needs while others train: more than a second, in which, at the end, no core would."""
-        import optuna.importance  # noqa: F401
+        """Import what `close` needs while others train: it takes a second, in which, at the end, no core would."""
+        with suppress(ImportError):  # `close` will say so
+            import optuna.importance  # noqa: F401
 
-        import sweeps.study_pictures  # noqa: F401
+            import sweeps.study_pictures  # noqa: F401
 
     def update_if_due(self) -> None:
         """Bring notes, leaderboard and page up to date, if the last time is long enough ago for what it takes."""
