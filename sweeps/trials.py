@@ -29,6 +29,9 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 INTERRUPTED = "interrupted"
 WARM_START = "warm_start"  # attribute: the name of the setting of the space's warm start that a trial tries
 TASK = ("confirms", "seed", WARM_START)  # attributes that say what a queued trial is for
+# Attributes that say why a trial is in its state, told before it. Whoever dies in between leaves a trial that will be
+# failed: why it was to be pruned must not look like why it failed.
+REASONS = {TrialState.FAIL: "reason", TrialState.PRUNED: "pruning_reason"}
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _BEAT_SECONDS = 5
 _GRACE_SECONDS = 15  # without a beat, by the database's clock, until a trial is given up as dead
@@ -236,8 +239,9 @@ def _to_retry(trial: FrozenTrial) -> bool:
     """Whether a trial's worker died, which leaves no reason, or was interrupted; but not one that kills its workers."""
     if trial.state != TrialState.FAIL:
         return False
-    if "reason" in trial.user_attrs:
-        return bool(trial.user_attrs["reason"] == INTERRUPTED)
+    reason = trial.user_attrs.get(REASONS[TrialState.FAIL])
+    if reason is not None:
+        return bool(reason == INTERRUPTED)
     return _KILLED not in trial.user_attrs or trial.user_attrs.get("attempt", 1) < _ATTEMPTS
 
 

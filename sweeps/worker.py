@@ -29,7 +29,7 @@ from sweeps.search import make_pruner, make_sampler, suggest
 from sweeps.sources import load_source
 from sweeps.space import Setting, Space
 from sweeps.tracking import TrackingStore, open_tracking
-from sweeps.trials import INTERRUPTED, WARM_START, Lost, Standing, Trials
+from sweeps.trials import INTERRUPTED, REASONS, WARM_START, Lost, Standing, Trials
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 _GIVEN_UP = "given up as dead"
@@ -355,19 +355,22 @@ def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Stand
     for run_id, number in store.running(study, kind):
         trial = standing.trials[number] if number < len(standing.trials) else None
         if trial is not None and trial.state.is_finished():
-            died = trial.state == TrialState.FAIL and trial.user_attrs.get("reason", INTERRUPTED) == INTERRUPTED
-            tags = {"trial_state": trial.state.name}
+            tags, status = {"trial_state": trial.state.name}, STATUS[trial.state]
             if trial.state != TrialState.COMPLETE:
-                tags["reason"] = str(trial.user_attrs.get("reason", "its worker died"))
-            status = "KILLED" if died else STATUS[trial.state]
+                reason = trial.user_attrs.get(REASONS[trial.state])
+                tags["reason"] = str(reason or "its worker died")
+                if trial.state == TrialState.FAIL and reason in (None, INTERRUPTED):
+                    status = "KILLED"
             store.run(run_id).end(status, tags)
 
 
 def _tell(trials: Trials, trial: Trial, ending: Ending, attributes: dict[str, str]) -> bool:
     """Tell how a trial ended; False if it had been given up as dead."""
-    attributes = attributes | {key: value for key, value in ending.tags.items() if key in ("reason", "weights_digest")}
+    outcome = ending.outcome
+    attributes = attributes | ({REASONS[ending.state]: ending.reason} if ending.reason else {})
+    attributes |= {"weights_digest": outcome.weights_digest} if outcome else {}
     try:
-        trials.tell(trial, ending.state, ending.outcome.dev_loss if ending.outcome else None, attributes)
+        trials.tell(trial, ending.state, outcome.dev_loss if outcome else None, attributes)
     except Lost:
         return False
     return True

@@ -271,7 +271,7 @@ def test_counts_are_searched_and_an_infinite_loss_never_wins(makemore: Makemore,
     assert sorted(trial.params["model.order"] for trial in infinite) == [2, 3]
     for trial in infinite:
         assert (trial.params["model.smoothing"], trial.value) == (0.0, float("inf"))
-        assert trial.user_attrs["reason"].startswith("InfiniteLoss: the dev loss is infinite: ")
+        assert trial.user_attrs["pruning_reason"].startswith("InfiniteLoss: the dev loss is infinite: ")
     study = optuna.load_study(study_name="a", storage=f"sqlite:///{workdir}/mlruns/study.db")
     assert study.best_trial.params == {"model.order": 3, "model.smoothing": 0.3}
     assert f"winner: trial {study.best_trial.number}, dev loss {study.best_value:.4f}" in answer.out
@@ -453,6 +453,11 @@ def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
     assert run.data.tags["weights_digest"] == trials(workdir)[0].user_attrs["weights_digest"]
 
 
+def make_hearts_stop(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "mlruns/study.db")) as database, database:
+        database.execute("update trial_heartbeats set heartbeat = '2020-01-01'")
+
+
 def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,14 +470,33 @@ def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
         assert makemore(*STUDY, "study.n_trials=1").code == 130
     [run] = runs(workdir, "trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("RUNNING", "COMPLETE")  # which nobody was told
-    with closing(sqlite3.connect(workdir / "mlruns/study.db")) as database, database:
-        database.execute("update trial_heartbeats set heartbeat = '2020-01-01'")
+    make_hearts_stop(workdir)
     assert makemore(*STUDY, "study.n_trials=1").code == 0
     assert [trial.state.name for trial in trials(workdir)] == ["FAIL", "COMPLETE"]
     again, dead = runs(workdir, "trial")
     assert (dead.info.status, dead.data.tags["trial_state"]) == ("KILLED", "FAIL")
     assert dead.data.tags["reason"] == "its worker died"
     assert again.data.metrics["best_dev_loss"] == dead.data.metrics["best_dev_loss"]
+
+
+def test_a_trial_whose_worker_died_while_it_told_of_its_pruning_is_repeated(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    diverging = (*STUDY, "study.n_trials=1", "optimizer=sgd", "schedule.lr=1e30")
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", die)  # when the reason is told, and the state is not
+        patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
+        assert makemore(*diverging).code == 130
+    assert trials(workdir)[0].user_attrs["pruning_reason"].startswith("Diverged: ")
+    make_hearts_stop(workdir)
+    assert makemore(*diverging).code == 1  # no trial is complete
+    assert [trial.state.name for trial in trials(workdir)] == ["FAIL", "PRUNED"]
+    again, dead = runs(workdir, "trial")
+    assert (dead.info.status, dead.data.tags["reason"]) == ("KILLED", "its worker died")
+    assert (again.data.tags["trial_state"], trials(workdir)[1].user_attrs["retry_of"]) == ("PRUNED", 0)
 
 
 def test_a_study_whose_storage_is_gone_is_not_mixed_with_its_runs(makemore: Makemore, workdir: Path) -> None:
