@@ -59,7 +59,8 @@ class Jobs:
         groups, plain = self._split(setting)
         cfg, whole = (_with_values(packed, plain) for packed in self._compose_groups(groups))
         whole.hydra.overrides.task.extend([format_override(key, value) for key, value in plain.items()])
-        whole.hydra.job.override_dirname = _dirname(_overrides(whole), whole.hydra.job.config.override_dirname)
+        overrides: Any = OmegaConf.to_container(whole.hydra.overrides.task)  # as given: one may be an interpolation
+        whole.hydra.job.override_dirname = _dirname(overrides, whole.hydra.job.config.override_dirname)
         whole.hydra.job.id = whole.hydra.job.num = number
         if subdir is not None:
             whole.hydra.sweep.subdir = subdir
@@ -72,7 +73,7 @@ class Jobs:
             _write_configs(Path(output_dir, ".hydra"), cfg, whole)
             configure_log(whole.hydra.job_logging, whole.hydra.verbose)
             job = JobReturn(
-                overrides=_overrides(whole),
+                overrides=overrides,
                 cfg=cfg,
                 hydra_cfg=whole,
                 working_dir=str(Path.cwd()),
@@ -136,12 +137,6 @@ def _write_configs(folder: Path, cfg: DictConfig, whole: DictConfig) -> None:
     config = OmegaConf.to_container(cfg, enum_to_str=True)
     for name, part in {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra["overrides"]["task"]}.items():
         write_yaml(folder / f"{name}.yaml", part)
-
-
-def _overrides(whole: DictConfig) -> list[str]:
-    """As they were given: a value may be an interpolation."""
-    lines: Any = OmegaConf.to_container(whole.hydra.overrides.task)
-    return list(lines)
 
 
 def _dirname(overrides: list[str], words: DictConfig) -> str:

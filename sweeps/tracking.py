@@ -298,9 +298,8 @@ class TrackingStore:
             model, run_id = self._model_name(), str(winner["run_id"])
             if not self.client.search_registered_models(f"name = '{model}'"):
                 self.client.create_registered_model(model)
-            with tempfile.TemporaryDirectory(prefix="makemore-") as name:
-                _save_model(Path(name) / "model", self.fetch_artifact(run_id, "weights.safetensors"))
-                self.client.log_artifacts(run_id, name)
+            with self.run(run_id).artifacts() as folder:
+                _save_model(folder / "model", self.fetch_artifact(run_id, "weights.safetensors"))
             source = f"{self.client.get_run(run_id).info.artifact_uri}/model"
             tags = {key: str(winner[key]) for key in ("study", "trial", "weights_digest")}
             return self.client.create_model_version(model, source, run_id, tags=tags)
