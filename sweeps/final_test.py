@@ -23,10 +23,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
+from makemore import held_out
 from makemore.bootstrap import intervals
 from makemore.data import read_words
 from makemore.evaluate import mean_loss, word_losses
-from makemore.held_out import read_test_words, share_of
 from makemore.ngram import Ngram, NgramConfig
 from makemore.train import one_thread
 from sweeps.config import DataConfig, check_study_name, one_line, read_node
@@ -253,7 +253,7 @@ def _check_earlier(config: FinalTestConfig, looks: Looks, store: TrackingStore, 
     listed = []
     for claim in earlier:
         one = claim.content
-        share = share_of(words, split.rule, split.seed, one["split"], one["split_seed"])
+        share = held_out.share_of(words, split.rule, split.seed, one["split"], one["split_seed"])
         listed.append(
             f"look {one['look']} by {one['who']} on {one['when']} for study {one['study']}, which saw {share:.0%} of "
             "this test split"
@@ -328,7 +328,9 @@ def _claim(config: FinalTestConfig, looks: Looks, store: TrackingStore, candidat
 def _record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:
     """Read the test split, evaluate, and write down what was seen."""
     source = candidate.source
-    words = read_test_words(read_words(source.path, candidate.data.boundary), source.split.rule, source.split.seed)
+    words = held_out.read_test_words(
+        read_words(source.path, candidate.data.boundary), source.split.rule, source.split.seed
+    )
     with one_thread():
         result = evaluate(candidate, words)
     attempts = sum(record.kind in (CLAIM, ATTEMPT) for record in looks.records(candidate.study))

@@ -42,6 +42,8 @@ class StudyConfig:
     workers: int | None
     timeout: float | None
     confirm: ConfirmConfig
+    pictures: bool
+    register: bool
 
     def __post_init__(self) -> None:
         check_study_name(self.name)
@@ -106,7 +108,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     )
     choices = cfg.hydra.runtime.choices
     budget = f"{n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
-    record = StudyRecord(store, parent, trials, space, budget)
+    record = StudyRecord(store, parent, trials, space, budget, config.pictures, config.register)
     status = "FAILED"
     try:
         _run_workers(plan, record)

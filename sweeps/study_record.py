@@ -21,12 +21,24 @@ _SHARE = 0.005  # of the time, that bringing the record of a study that runs up 
 class StudyRecord:
     """The record of a study that this process works at; others that work at it keep it, too."""
 
-    def __init__(self, store: TrackingStore, run: TrackedRun, trials: Trials, space: Space, budget: str) -> None:
+    def __init__(
+        self,
+        store: TrackingStore,
+        run: TrackedRun,
+        trials: Trials,
+        space: Space,
+        budget: str,
+        pictures: bool = True,
+        register: bool = True,
+    ) -> None:
         self._store, self._run, self._trials, self._space, self._budget = store, run, trials, space, budget
+        self._pictures, self._register = pictures, register
         self._due = time.monotonic() + _FIRST_SECONDS
 
     def prepare(self) -> None:
         """Import what `close` needs while others train: it takes a second, in which, at the end, no core would."""
+        if not self._pictures:
+            return
         with suppress(ImportError):  # `close` will say so
             import optuna.importance  # noqa: F401
 
@@ -53,6 +65,7 @@ class StudyRecord:
             return ""
         if finished:
             self._draw(study, insight, stills=True)
+        if finished and self._register:
             winner = {"study": study.name, **dict(study.winner if study.winner is not None else {})}
             _attempt("model in the registry", lambda: self._store.register_winner(winner))
         return as_text(study, insight, self._space)
@@ -70,7 +83,7 @@ class StudyRecord:
 
     def _draw(self, study: Study, insight: Insight, stills: bool) -> None:
         """The page of pictures and, where asked for, each as a PNG file: they take twice as long as the page."""
-        if (study.trials["state"] == "COMPLETE").sum() > 1:
+        if self._pictures and (study.trials["state"] == "COMPLETE").sum() > 1:
             _attempt("pictures of the study", lambda: self._log_pictures(study, insight, stills))
 
     def _log_pictures(self, study: Study, insight: Insight, stills: bool) -> None:

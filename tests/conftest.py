@@ -8,13 +8,15 @@ import sys
 import time
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
+
+from makemore import held_out
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,23 @@ Makemore = Callable[..., Answer]
 
 
 _START = """\
-import os, signal, sys
+import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it ignores them
 from sweeps.cli import main
-if "sweep" in sys.argv and "MAKEMORE_TEST_EXTRAS" not in os.environ:
-    import sweeps.study_record
-    sweeps.study_record._attempt = lambda what, action: None
 main()
 """
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own, which can be interrupted even where these tests cannot."""
-    return subprocess.Popen([sys.executable, "-c", _START, *arguments], text=True, **options)
+    return subprocess.Popen([sys.executable, "-c", _START, *without_extras(arguments)], text=True, **options)
+
+
+def without_extras(arguments: Sequence[str]) -> list[str]:
+    """The command without the pictures and the registered model of a study, which take seconds."""
+    command, *rest = arguments
+    runs_a_study = command in ("sweep", "ladder") or (command == "train" and {"-m", "--multirun"} & set(rest))
+    return [command, *rest, "study.pictures=false", "study.register=false"] if runs_a_study else [command, *rest]
 
 
 def call(folder: Path, *arguments: str) -> str:
@@ -51,15 +57,6 @@ def call(folder: Path, *arguments: str) -> str:
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return str(out)
-
-
-@pytest.fixture(autouse=True)
-def no_extras(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Studies without pictures and registered models, which take seconds, but where a test is marked with `extras`."""
-    if "extras" in request.keywords:
-        monkeypatch.setenv("MAKEMORE_TEST_EXTRAS", "1")
-    else:
-        monkeypatch.setattr("sweeps.study_record._attempt", lambda what, action: None)
 
 
 @pytest.fixture(scope="session")
@@ -84,14 +81,19 @@ def workdir(tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def makemore(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Makemore:
-    """The command line, run in this process: makemore("train", "train.steps=10")."""
+def makemore(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Makemore:
+    """The command line, run in this process: makemore("train", "train.steps=10").
+
+    A study draws its pictures and registers its winner only where a test is marked with `extras`.
+    """
     from sweeps.cli import run
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["makemore"])
         capsys.readouterr()
-        code = run(list(arguments))
+        code = run(list(arguments) if "extras" in request.keywords or not arguments else without_extras(arguments))
         out, err = capsys.readouterr()
         return Answer(code, out, err)
 
@@ -161,3 +163,14 @@ def postgresql(psql: Any) -> tuple[str, str]:
     url = make_url(psql.uri).set(drivername="postgresql+psycopg")
     study, mlflow = (url.set(database=name).render_as_string(hide_password=False) for name in ("study", "mlflow"))
     return study, mlflow
+
+
+@pytest.fixture
+def armed_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening the door to the test split raises."""
+
+    def explode(*arguments: object) -> None:
+        raise AssertionError("the door to the test split was opened")
+
+    for name in ("read_test_words", "share_of"):
+        monkeypatch.setattr(held_out, name, explode)

@@ -1,13 +1,14 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGES = Path(__file__).parents[2]
 
 
 def test_the_language_models_load_no_hydra_optuna_or_mlflow() -> None:
-    modules = [f"makemore.{path.stem}" for path in (PACKAGES / "makemore").glob("*.py") if path.stem != "__init__"]
+    modules = [f"makemore.{path.stem}" for path in (PACKAGES / "makemore").rglob("*.py") if path.stem != "__init__"]
     code = f"import sys, {', '.join(modules)}; print(*sorted(name.split('.')[0] for name in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "torch" in loaded
@@ -26,30 +27,34 @@ def imports_of(path: Path) -> set[str]:
 
 
 def sources() -> list[Path]:
-    return [
-        path
-        for package in ("makemore", "sweeps", "hydra_plugins", "benchmarks")
-        for path in (PACKAGES / package).glob("*.py")  # peers of the benchmarks are not ours
-    ]
+    """Every module of ours, in sub-packages too; the benchmarks' peers are not ours."""
+    packages = [path for name in ("makemore", "sweeps", "hydra_plugins") for path in (PACKAGES / name).rglob("*.py")]
+    return packages + list((PACKAGES / "benchmarks").glob("*.py"))
+
+
+def modules(paths: Iterable[Path]) -> set[str]:
+    """Paths below the top folder, as text."""
+    return {path.relative_to(PACKAGES).as_posix() for path in paths}
 
 
 def test_the_language_models_import_torch_and_the_standard_library_only() -> None:
-    for path in (PACKAGES / "makemore").glob("*.py"):
-        outside = {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names
-        assert outside <= {"torch", "makemore"}, path.name
+    outside = set()
+    for path in (PACKAGES / "makemore").rglob("*.py"):
+        outside |= {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names
+    assert outside == {"torch", "makemore"}
 
 
 def test_only_one_module_imports_mlflow_but_for_the_model_that_mlflow_loads() -> None:
-    found = {path.name for path in sources() if any(name.split(".")[0] == "mlflow" for name in imports_of(path))}
-    assert found == {"tracking.py", "pyfunc_model.py"}
+    found = modules(path for path in sources() if any(name.split(".")[0] == "mlflow" for name in imports_of(path)))
+    assert found == {"sweeps/tracking.py", "sweeps/pyfunc_model.py"}
     assert not any("sweeps.pyfunc_model" in imports_of(path) for path in sources())
 
 
 def test_no_module_but_the_final_test_opens_the_door_to_the_test_split() -> None:
-    found = {path.name for path in sources() if any(name.startswith("makemore.held_out") for name in imports_of(path))}
-    assert found <= {"final_test.py"}
-    users = {path.name for path in sources() if names_in(path) & {"deal", "read_test_words"}}
-    assert users <= {"data.py", "held_out.py", "final_test.py"}
+    door = {"makemore.held_out", "makemore.held_out.read_test_words", "makemore.held_out.share_of"}
+    assert modules(path for path in sources() if door & imports_of(path)) == {"sweeps/final_test.py"}
+    users = modules(path for path in sources() if names_in(path) & {"deal", "read_test_words", "share_of"})
+    assert users == {"makemore/data.py", "makemore/held_out.py", "sweeps/final_test.py"}
 
 
 def names_in(path: Path) -> set[str]:

@@ -18,6 +18,7 @@ import torch
 from conftest import Makemore, call
 
 import sweeps.final_test
+from makemore import held_out
 from makemore.data import GIVEN_NAMES, read_words
 from makemore.held_out import read_test_words
 from sweeps.cli import run
@@ -114,7 +115,7 @@ def test_a_second_call_prints_the_record_and_reads_nothing(
     def explode(*arguments: object) -> None:
         raise AssertionError("the test split was read")
 
-    monkeypatch.setattr(sweeps.final_test, "read_test_words", explode)
+    monkeypatch.setattr(held_out, "read_test_words", explode)
     monkeypatch.setattr(sweeps.final_test, "evaluate", explode)
     again = makemore(*LOOK)
     assert again.code == 3
@@ -287,7 +288,7 @@ def test_a_claim_that_cannot_be_written_means_that_nothing_is_read(
     def explode(*arguments: object) -> None:
         raise AssertionError("the test split was read")
 
-    monkeypatch.setattr(sweeps.final_test, "read_test_words", explode)
+    monkeypatch.setattr(held_out, "read_test_words", explode)
     Looks(f"sqlite:///{study}/mlruns/study.db").create()
     with closing(sqlite3.connect(study / "mlruns/study.db")) as database, database:
         database.execute("create trigger full before insert on looks begin select raise(abort, 'disk full'); end")
@@ -311,14 +312,14 @@ def test_a_claim_for_other_weights_is_never_completed(makemore: Makemore, study:
 def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -> None:
     """Run the command; note each reading of the split in a file; die before or after a step."""
     os.chdir(folder)
-    read = sweeps.final_test.read_test_words
+    read = held_out.read_test_words
 
     def noted(*arguments: Any) -> list[str]:
         with reads.open("a") as file:
             file.write("read\n")
         return read(*arguments)
 
-    sweeps.final_test.read_test_words = noted
+    held_out.read_test_words = noted
     if kill:
         place, name = STEPS[kill[0]]
         step = getattr(place, name)
@@ -339,7 +340,7 @@ def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -
 STORAGE: list[str] = []  # further arguments, for another database
 STEPS: dict[str, tuple[Any, str]] = {
     "claim": (Looks, "claim"),
-    "read_test_words": (sweeps.final_test, "read_test_words"),
+    "read_test_words": (held_out, "read_test_words"),
     "evaluate": (sweeps.final_test, "evaluate"),
     "result": (Looks, "result"),
     "log_look": (TrackingStore, "log_look"),

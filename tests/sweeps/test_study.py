@@ -637,7 +637,10 @@ class Untouchable:
         raise AssertionError("the test split was indexed")
 
 
-def test_nothing_touches_the_test_split(makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("armed_door")
+def test_no_command_but_the_final_test_touches_the_test_split(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweeps.sources._read.cache_clear()
     deal, dealt = word_lists.deal, []
 
@@ -657,6 +660,9 @@ def test_nothing_touches_the_test_split(makemore: Makemore, workdir: Path, monke
     assert makemore("final-test", "study.name=a").code == 2  # proves the winner, and asks before it looks
     assert makemore("lr-find", *TINY[:3], "model.hidden_neurons=8", "lr_find.steps=100").code == 0
     assert set(dealt) == {"disjoint", "lecture"}
+    opened = makemore("final-test", "study.name=a", "final_test.confirm=true")  # the door is armed
+    assert opened.code == 1
+    assert "the door to the test split was opened" in opened.err
     sweeps.sources._read.cache_clear()
 
 

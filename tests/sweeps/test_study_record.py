@@ -93,6 +93,7 @@ def test_the_registered_model_gives_probabilities_and_words(
         model.predict(pd.DataFrame({"context": ["!"]}))
 
 
+@pytest.mark.extras
 def test_notes_and_pictures_are_brought_up_to_date_while_the_study_runs(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
