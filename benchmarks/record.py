@@ -18,9 +18,9 @@ from unittest import mock
 from common import finish, parse_arguments
 
 from sweeps.cli import run
-from sweeps.runs import OpenRun
-from sweeps.study_record import StudyRecord
-from sweeps.tracking import TrackedRun, TrackingStore
+from sweeps.study.record import StudyRecord
+from sweeps.study.runs import OpenRun
+from sweeps.tracking.store import TrackedRun, TrackingStore
 
 RECORDING = [
     (TrackingStore, ("start_run", "open_study_run", "running")),

@@ -15,7 +15,7 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the study that the overrides `arguments` ask for."""
         from sweeps.cli import imports_are_done
-        from sweeps.study import run_study
+        from sweeps.study.study import run_study
 
         imports_are_done()
         run_study(*self._study, arguments)

@@ -28,15 +28,15 @@ Shell completion: eval "$(makemore -sc install=bash)"
 """
 
 _TASKS = {  # what takes the composed config, and returns what is printed
-    "train": "sweeps.runs.run_training",
-    "compare": "sweeps.compare.compare",
-    "ladder": "sweeps.ladder.ladder",
-    "sample": "sweeps.sample.sample",
-    "final-test": "sweeps.final_test.final_test",
-    "looks": "sweeps.look_report.list_looks",
-    "lr-find": "sweeps.lr_find.lr_find",
-    "ui": "sweeps.ui.serve_ui",
-    "dashboard": "sweeps.ui.serve_dashboard",
+    "train": "sweeps.study.runs.run_training",
+    "compare": "sweeps.commands.compare.compare",
+    "ladder": "sweeps.commands.ladder.ladder",
+    "sample": "sweeps.commands.sample.sample",
+    "final-test": "sweeps.look.final_test.final_test",
+    "looks": "sweeps.look.report.list_looks",
+    "lr-find": "sweeps.commands.lr_find.lr_find",
+    "ui": "sweeps.commands.ui.serve_ui",
+    "dashboard": "sweeps.commands.ui.serve_dashboard",
 }
 COMMANDS = ("train", "sweep", *list(_TASKS)[1:])
 _LONG = ("train", "ladder", "ui", "dashboard")  # the others end before they have made much garbage
@@ -55,8 +55,8 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
-    if "sweeps.records" in sys.modules:
-        sys.modules["sweeps.records"].close_databases()
+    if "sweeps.databases" in sys.modules:
+        sys.modules["sweeps.databases"].close_databases()
     gc.freeze()  # or the last collection would take a second
     sys.exit(code)
 
@@ -89,7 +89,7 @@ def run(arguments: list[str]) -> int:
 def _run_hydra(command: str, arguments: list[str]) -> None:
     import hydra
 
-    from sweeps.config import conf_dir
+    from sweeps.config.reading import conf_dir
 
     options = _parse_options(command, arguments)
     if command == "sweep":
@@ -139,7 +139,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from sweeps.config import one_line
+    from sweeps.config.reading import one_line
     from sweeps.errors import ChainBroken, RequestError, TestSplitAlreadyUsed
 
     try:

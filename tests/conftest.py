@@ -62,10 +62,10 @@ def call(folder: Path, *arguments: str) -> str:
 @pytest.fixture(scope="session")
 def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its schema and nothing else: making one takes seconds."""
-    import sweeps.tracking
+    import sweeps.tracking.store
 
     path = tmp_path_factory.mktemp("records") / "mlflow.db"
-    client = sweeps.tracking.MlflowClient(tracking_uri=f"sqlite:///{path}")
+    client = sweeps.tracking.store.MlflowClient(tracking_uri=f"sqlite:///{path}")
     client.search_experiments()
     client._tracking_client.store.engine.dispose()  # so that all is in the one file
     return path

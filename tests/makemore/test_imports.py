@@ -46,15 +46,15 @@ def test_the_language_models_import_torch_and_the_standard_library_only() -> Non
 
 def test_only_one_module_imports_mlflow_but_for_the_model_that_mlflow_loads() -> None:
     found = modules(path for path in sources() if any(name.split(".")[0] == "mlflow" for name in imports_of(path)))
-    assert found == {"sweeps/tracking.py", "sweeps/pyfunc_model.py"}
-    assert not any("sweeps.pyfunc_model" in imports_of(path) for path in sources())
+    assert found == {"sweeps/tracking/store.py", "sweeps/tracking/pyfunc_model.py"}
+    assert not any("sweeps.tracking.pyfunc_model" in imports_of(path) for path in sources())
 
 
 def test_no_module_but_the_final_test_opens_the_door_to_the_test_split() -> None:
     door = {"makemore.held_out", "makemore.held_out.read_test_words", "makemore.held_out.share_of"}
-    assert modules(path for path in sources() if door & imports_of(path)) == {"sweeps/final_test.py"}
+    assert modules(path for path in sources() if door & imports_of(path)) == {"sweeps/look/final_test.py"}
     users = modules(path for path in sources() if names_in(path) & {"deal", "read_test_words", "share_of"})
-    assert users == {"makemore/data.py", "makemore/held_out.py", "sweeps/final_test.py"}
+    assert users == {"makemore/data.py", "makemore/held_out.py", "sweeps/look/final_test.py"}
 
 
 def names_in(path: Path) -> set[str]:

@@ -12,10 +12,10 @@ import optuna
 import pytest
 from conftest import Answer, Makemore, start
 
-import sweeps.runs
-import sweeps.tracking
+import sweeps.study.runs
+import sweeps.tracking.store
 from sweeps.cli import COMMANDS
-from sweeps.tracking import MlflowClient
+from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "model.hidden_neurons=8", "train.batch_size=8")
 
@@ -203,7 +203,7 @@ def test_a_deleted_experiment_is_named_with_its_cure(makemore: Makemore, workdir
     experiment = client.get_experiment_by_name("makemore")
     assert experiment is not None
     client.delete_experiment(experiment.experiment_id)
-    sweeps.tracking._open.cache_clear()  # as in a new process
+    sweeps.tracking.store._open.cache_clear()  # as in a new process
     refused(makemore("train", *TINY), "it was deleted: restore it, or give another name")
 
 
@@ -213,7 +213,7 @@ def test_what_goes_wrong_later_is_one_line_too(
     def fails(*arguments: object) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(sweeps.runs, "train", fails)
+    monkeypatch.setattr(sweeps.study.runs, "train", fails)
     answer = makemore("train", *TINY)
     assert (answer.code, answer.err) == (1, "makemore: OSError: the disk is full (MAKEMORE_TRACEBACK=1 shows where)\n")
     monkeypatch.setenv("MAKEMORE_TRACEBACK", "1")

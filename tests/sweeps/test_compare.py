@@ -17,9 +17,9 @@ from test_ui import CHROMIUM
 
 from makemore.data import GIVEN_NAMES, read_words, split_words
 from sweeps.cli import run
-from sweeps.pictures import pareto_front, short_names
-from sweeps.tracking import Metric, MlflowClient, Param
-from sweeps.weights import load_weights
+from sweeps.reports.pictures import pareto_front, short_names
+from sweeps.task.language_model.weights import load_weights
+from sweeps.tracking.store import Metric, MlflowClient, Param
 
 HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>|é漢"
 

@@ -5,7 +5,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from sweeps.config import conf_dir, read_run_config
+from sweeps.config.reading import conf_dir, read_run_config
 from sweeps.errors import RequestError
 
 

@@ -17,15 +17,15 @@ import pytest
 import torch
 from conftest import Makemore, call
 
-import sweeps.final_test
+import sweeps.look.final_test
 from makemore import held_out
 from makemore.data import GIVEN_NAMES, read_words
 from makemore.held_out import read_test_words
 from sweeps.cli import run
-from sweeps.looks import Looks
-from sweeps.records import close_databases
-from sweeps.tracking import MlflowClient, TrackingStore
-from sweeps.weights import load_weights
+from sweeps.databases import close_databases
+from sweeps.look.record import Looks
+from sweeps.task.language_model.weights import load_weights
+from sweeps.tracking.store import MlflowClient, TrackingStore
 
 TINY = ("train.steps=60", "train.evaluations=2", "model.hidden_neurons=int(interval(4,16))", "study.workers=1")
 STUDY = ("sweep", "study.name=a", "study.n_trials=3", "study.confirm.top=2", "study.confirm.seeds=1", *TINY)
@@ -116,7 +116,7 @@ def test_a_second_call_prints_the_record_and_reads_nothing(
         raise AssertionError("the test split was read")
 
     monkeypatch.setattr(held_out, "read_test_words", explode)
-    monkeypatch.setattr(sweeps.final_test, "evaluate", explode)
+    monkeypatch.setattr(sweeps.look.final_test, "evaluate", explode)
     again = makemore(*LOOK)
     assert again.code == 3
     assert again.out == first.out
@@ -341,7 +341,7 @@ STORAGE: list[str] = []  # further arguments, for another database
 STEPS: dict[str, tuple[Any, str]] = {
     "claim": (Looks, "claim"),
     "read_test_words": (held_out, "read_test_words"),
-    "evaluate": (sweeps.final_test, "evaluate"),
+    "evaluate": (sweeps.look.final_test, "evaluate"),
     "result": (Looks, "result"),
     "log_look": (TrackingStore, "log_look"),
     "start_run": (TrackingStore, "start_run"),

@@ -14,8 +14,8 @@ from PIL import Image
 from torch.nn import functional as F
 
 from makemore.data import GIVEN_NAMES, read_words, split_words
-from sweeps.tracking import MlflowClient
-from sweeps.weights import load_weights
+from sweeps.task.language_model.weights import load_weights
+from sweeps.tracking.store import MlflowClient
 
 TOWNS = Path(__file__).parent.parent / "towns.txt"
 TINY = (

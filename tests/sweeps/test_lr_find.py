@@ -3,7 +3,7 @@ from pathlib import Path
 
 from conftest import Makemore
 
-from sweeps.tracking import MlflowClient
+from sweeps.tracking.store import MlflowClient
 
 TINY = ("model.hidden_neurons=20", "lr_find.steps=100", "train.batch_size=16")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from conftest import Makemore, call
 
+from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import RequestError
-from sweeps.records import hide_password, resolve_url
 
 SECRET = "postgresql+psycopg://me:xyzzy42@127.0.0.1:9/db"
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from makemore.data import Alphabet
 from makemore.train import Evaluation
-from sweeps.run_figures import draw_curve, draw_embedding, kind_of, project
+from sweeps.task.language_model.pictures import draw_curve, draw_embedding, kind_of, project
 
 _DEV = (255, 127, 14)
 

@@ -11,8 +11,8 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.trial import TrialState, create_trial
 
-from sweeps.search import StudySampler, suggest
-from sweeps.space import Setting, Space
+from sweeps.search.samplers import StudySampler, suggest
+from sweeps.search.space import Setting, Space
 
 SPACE = Space({"x": FloatDistribution(1e-3, 1.0, log=True), "n": IntDistribution(1, 9)}, [], {}, None, [])
 

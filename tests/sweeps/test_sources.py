@@ -9,9 +9,9 @@ import pooch
 import pytest
 from conftest import Makemore
 
-import sweeps.sources
+import sweeps.task.language_model.sources
 from sweeps.errors import RequestError
-from sweeps.sources import fetch_names
+from sweeps.task.language_model.sources import fetch_names
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -28,7 +28,9 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     monkeypatch.delenv("MAKEMORE_DATA_DIR", raising=False)
-    monkeypatch.setattr(sweeps.sources, "NAMES_URL", f"http://127.0.0.1:{server.server_port}/names.txt")
+    monkeypatch.setattr(
+        sweeps.task.language_model.sources, "NAMES_URL", f"http://127.0.0.1:{server.server_port}/names.txt"
+    )
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     yield folder
     server.shutdown()
@@ -39,7 +41,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_names_are_fetched_once_checked_and_kept(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (web / "names.txt").write_bytes(b"emma\nolivia\n")
     digest = hashlib.sha256(b"emma\nolivia\n").hexdigest()
-    monkeypatch.setattr(sweeps.sources, "NAMES_SHA256", digest)
+    monkeypatch.setattr(sweeps.task.language_model.sources, "NAMES_SHA256", digest)
     path = fetch_names()
     assert path.read_bytes() == b"emma\nolivia\n"
     (web / "names.txt").unlink()
@@ -58,7 +60,7 @@ def test_without_a_network_the_cure_is_named(web: Path) -> None:
 
 
 def test_a_folder_replaces_the_network(names_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeps.sources, "NAMES_URL", "http://127.0.0.1:9/names.txt")
+    monkeypatch.setattr(sweeps.task.language_model.sources, "NAMES_URL", "http://127.0.0.1:9/names.txt")
     assert fetch_names() == names_file
 
 

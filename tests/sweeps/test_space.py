@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeps.config import conf_dir, read_node
+from sweeps.config.reading import conf_dir, read_node
 from sweeps.errors import RequestError
-from sweeps.space import Space, SpaceConfig, corners, format_override, grid_of, read_space, read_warm_start
+from sweeps.search.space import Space, SpaceConfig, corners, format_override, grid_of, read_space, read_warm_start
 
 CATEGORIES = CategoricalDistribution
 

@@ -17,15 +17,15 @@ from hydra import compose, initialize_config_dir
 from mlflow.exceptions import MlflowException
 
 import makemore.data as word_lists
-import sweeps.runs
-import sweeps.sources
-import sweeps.study
-import sweeps.worker
+import sweeps.study.runs
+import sweeps.study.study
+import sweeps.study.worker
+import sweeps.task.language_model.sources
 from makemore.data import read_words
-from sweeps.config import conf_dir, read_node, read_run_config
-from sweeps.sources import load_corpus
-from sweeps.space import Space, SpaceConfig, corners, format_override, read_space
-from sweeps.tracking import MlflowClient
+from sweeps.config.reading import conf_dir, read_node, read_run_config
+from sweeps.search.space import Space, SpaceConfig, corners, format_override, read_space
+from sweeps.task.language_model.sources import load_corpus
+from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "train.batch_size=8", "model.hidden_neurons=int(interval(4,16))")
 ONE = ("study.workers=1", "study.confirm.top=0")  # in this process, and nothing but the search
@@ -157,14 +157,14 @@ def test_samples_come_from_the_winner_and_tell_new_from_known(makemore: Makemore
 def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, calls = sweeps.runs.train, iter(range(100))
+    train, calls = sweeps.study.runs.train, iter(range(100))
 
     def fails_once(*arguments: Any) -> Any:
         if next(calls) == 1:
             raise OSError("the disk is full")
         return train(*arguments)
 
-    monkeypatch.setattr(sweeps.runs, "train", fails_once)
+    monkeypatch.setattr(sweeps.study.runs, "train", fails_once)
     answer = makemore(*STUDY, "study.n_trials=3")
     assert answer.code == 0
     assert "trial 1 failed: OSError: the disk is full" in answer.err
@@ -229,7 +229,7 @@ def test_a_run_that_fails_while_its_files_are_written_stores_none(
     def fail(*arguments: Any) -> None:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(sweeps.runs, "draw_curve", fail)
+    monkeypatch.setattr(sweeps.study.runs, "draw_curve", fail)
     answer = makemore("train", *TINY[:3])
     assert (answer.code, "OSError: the disk is full" in answer.err) == (1, True)
     [run] = runs(workdir, "train")
@@ -378,14 +378,14 @@ def test_fresh_seeds_are_others_than_the_one_that_the_space_fixes(makemore: Make
 def test_a_run_that_failed_to_confirm_is_repeated_when_the_study_goes_on(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, calls = sweeps.runs.train, iter(range(100))
+    train, calls = sweeps.study.runs.train, iter(range(100))
 
     def fails_in_the_confirmation(*arguments: Any) -> Any:
         if next(calls) == 2:
             raise OSError("the disk is full")
         return train(*arguments)
 
-    monkeypatch.setattr(sweeps.runs, "train", fails_in_the_confirmation)
+    monkeypatch.setattr(sweeps.study.runs, "train", fails_in_the_confirmation)
     confirm = ("study.n_trials=2", "study.confirm.top=1", "study.confirm.seeds=1")
     answer = makemore(*STUDY, *confirm)
     assert answer.code == 0
@@ -414,14 +414,14 @@ def test_every_point_of_a_grid_is_tried_once_by_several_workers(makemore: Makemo
 def test_a_point_of_a_grid_that_was_interrupted_is_tried_again(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, calls = sweeps.runs.train, iter(range(100))
+    train, calls = sweeps.study.runs.train, iter(range(100))
 
     def interrupted_at_the_last(*arguments: Any) -> Any:
         if next(calls) == 2:
             raise KeyboardInterrupt
         return train(*arguments)
 
-    monkeypatch.setattr(sweeps.runs, "train", interrupted_at_the_last)
+    monkeypatch.setattr(sweeps.study.runs, "train", interrupted_at_the_last)
     arguments = (
         "sweep",
         "study.name=a",
@@ -442,8 +442,8 @@ def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sweeps.worker.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
-        patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
+        patch.setattr(sweeps.study.worker.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
+        patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
         makemore(*STUDY, "study.n_trials=1")
     assert [run.info.status for run in runs(workdir, "trial")] == ["RUNNING"]
     assert makemore(*STUDY, "study.n_trials=1").code == 0
@@ -465,8 +465,8 @@ def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweeps.worker, "_tell", die)
-        patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
+        patch.setattr(sweeps.study.worker, "_tell", die)
+        patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
         assert makemore(*STUDY, "study.n_trials=1").code == 130
     [run] = runs(workdir, "trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("RUNNING", "COMPLETE")  # which nobody was told
@@ -488,7 +488,7 @@ def test_a_trial_whose_worker_died_while_it_told_of_its_pruning_is_repeated(
     diverging = (*STUDY, "study.n_trials=1", "optimizer=sgd", "schedule.lr=1e30")
     with monkeypatch.context() as patch:
         patch.setattr(optuna.Study, "tell", die)  # when the reason is told, and the state is not
-        patch.setattr(sweeps.study, "_close_dead_runs", lambda *arguments: None)
+        patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
         assert makemore(*diverging).code == 130
     assert trials(workdir)[0].user_attrs["pruning_reason"].startswith("Diverged: ")
     make_hearts_stop(workdir)
@@ -589,14 +589,14 @@ def test_samples_do_without_the_words_they_were_trained_on(makemore: Makemore, w
 def test_an_interrupted_study_says_so_and_goes_on_later(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, calls = sweeps.runs.train, iter(range(100))
+    train, calls = sweeps.study.runs.train, iter(range(100))
 
     def interrupted_once(*arguments: Any) -> Any:
         if next(calls) == 1:
             raise KeyboardInterrupt
         return train(*arguments)
 
-    monkeypatch.setattr(sweeps.runs, "train", interrupted_once)
+    monkeypatch.setattr(sweeps.study.runs, "train", interrupted_once)
     answer = makemore(*STUDY, "study.n_trials=3")
     assert answer.code == 130
     assert {run.info.status for run in runs(workdir, "trial")} == {"FINISHED", "KILLED"}
@@ -641,7 +641,7 @@ class Untouchable:
 def test_no_command_but_the_final_test_touches_the_test_split(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweeps.sources._read.cache_clear()
+    sweeps.task.language_model.sources._read.cache_clear()
     deal, dealt = word_lists.deal, []
 
     def guarded(words: Any, rule: str, seed: int) -> tuple[Any, Any, Any]:
@@ -663,7 +663,7 @@ def test_no_command_but_the_final_test_touches_the_test_split(
     opened = makemore("final-test", "study.name=a", "final_test.confirm=true")  # the door is armed
     assert opened.code == 1
     assert "the door to the test split was opened" in opened.err
-    sweeps.sources._read.cache_clear()
+    sweeps.task.language_model.sources._read.cache_clear()
 
 
 @pytest.mark.parametrize("space", ["quick", "mlp", "lecture"])
@@ -681,7 +681,7 @@ def test_every_hyperparameter_of_every_space_changes_the_loss(space: str) -> Non
                 override = format_override(key, setting[key])
                 run = read_run_config(compose("config", overrides=[*small, *needed, override]))
                 corpus = load_corpus(run.data, run.model.block_size)
-                result = sweeps.runs.train(
+                result = sweeps.study.runs.train(
                     corpus, run.model, run.optimizer, run.schedule, run.train, run.seed, run.device
                 )
                 losses.add(result.best_dev_loss)

@@ -9,7 +9,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 from sqlalchemy import text
 
-from sweeps.trials import Lost, Standing, Trials
+from sweeps.trials.trials import Lost, Standing, Trials
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_heart_goes_on_beating_after_the_database_was_away(study: Trials, monk
             raise StorageInternalError("the database is away")
 
     trial = take(study)
-    monkeypatch.setattr("sweeps.trials._BEAT_SECONDS", 0.01)
+    monkeypatch.setattr("sweeps.trials.trials._BEAT_SECONDS", 0.01)
     monkeypatch.setattr(study.storage, "record_heartbeat", beat)
     with study.beating(trial):
         deadline = time.monotonic() + 10

@@ -8,11 +8,11 @@ from makemore.data import GIVEN_NAMES
 from makemore.model import MLP, MLPConfig
 from makemore.ngram import Ngram, NgramConfig
 from makemore.train import build_corpus
-from sweeps.config import DataConfig
+from sweeps.config.reading import DataConfig
 from sweeps.errors import RequestError
-from sweeps.sources import Source, load_source
-from sweeps.tracking import MlflowClient
-from sweeps.weights import digest_weights, load_weights, save_weights
+from sweeps.task.language_model.sources import Source, load_source
+from sweeps.task.language_model.weights import digest_weights, load_weights, save_weights
+from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "model.hidden_neurons=8")
 

@@ -19,7 +19,7 @@ from conftest import Makemore, call, start
 from optuna.trial import FrozenTrial
 
 from sweeps.cli import run
-from sweeps.tracking import MlflowClient
+from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "train.batch_size=8", "model.hidden_neurons=int(interval(4,16))")
 STUDY = ("sweep", "study.name=a", "study.workers=2", *TINY)
@@ -223,8 +223,8 @@ def test_the_jobs_of_a_launcher_are_workers_of_the_study(tmp_path: Path, launche
 @pytest.mark.slow
 def test_workers_can_be_spawned_where_they_cannot_be_forked(tmp_path: Path) -> None:
     script = (
-        "import sweeps.processes\n"
-        "sweeps.processes.start_method = lambda device: 'spawn'\n"
+        "import sweeps.study.processes\n"
+        "sweeps.study.processes.start_method = lambda device: 'spawn'\n"
         "from sweeps.cli import main\n"
         "main()"
     )

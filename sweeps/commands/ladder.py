@@ -1,0 +1,252 @@
+"""From guessing to a sweep's winner on one list of words: what does each rung buy?"""
+
+import copy
+import itertools
+import math
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from optuna.trial import TrialState
+
+from makemore.evaluate import mean_loss
+from makemore.limits import LimitError
+from makemore.ngram import Ngram, NgramConfig
+from makemore.train import one_thread
+from sweeps.config.reading import check_output, read_node, read_run_config
+from sweeps.errors import RequestError
+from sweeps.reports.leaderboard import find_confirmations, find_winner, formatted, to_csv, to_json, to_markdown, to_text
+from sweeps.reports.paired import DIFFERENCE, means, recorded_losses
+from sweeps.study.runs import RungOf, open_run
+from sweeps.task.language_model.sources import Source, load_corpus, load_source
+from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
+
+_RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {
+    "table": to_text,
+    "csv": to_csv,
+    "json": to_json,
+    "markdown": lambda table: to_markdown(formatted(table)),
+}
+_OF_RUN = ["parameters", "train_seconds", "run_id"]
+_LOSS = ["dev_loss", "dev_loss_low", "dev_loss_high"]
+_LETTERS = 20  # of an invented word: guessing hardly ever ends one
+
+
+@dataclass(frozen=True)
+class RungsConfig:
+    """What stands below the winner, and a file for the picture."""
+
+    rungs: dict[str, Any]  # name -> a `model` node; of a list, the value with the lowest dev loss is taken
+    smoothing: list[Any]
+    discount: list[Any]
+    picture: str | None
+
+    def __post_init__(self) -> None:
+        if not self.rungs or not all(isinstance(model, dict) for model in self.rungs.values()):
+            raise LimitError("rungs", self.rungs, "models by name, as in conf/ladder.yaml")
+        for name, model in self.rungs.items():
+            for key, value in model.items():
+                if isinstance(value, list) and (not value or model.get("name") != "ngram"):
+                    raise LimitError(f"rungs.{name}.{key}", value, "one value; n-grams alone may have a list of them")
+        check_output("picture", self.picture, ".png")
+
+
+@dataclass(frozen=True)
+class LadderConfig:
+    """The rungs, and how the table is printed."""
+
+    ladder: RungsConfig
+    format: str
+
+    def __post_init__(self) -> None:
+        if self.format not in _RENDERERS:
+            raise LimitError("format", self.format, " or ".join(_RENDERERS))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that may stand for a rung, and the values of the rung's lists that it has."""
+
+    cfg: DictConfig
+    chosen: str
+
+    @property
+    def config_hash(self) -> str:
+        """Identity of the run."""
+        return read_run_config(self.cfg).digest()
+
+
+def ladder(cfg: DictConfig) -> str:
+    """What `makemore ladder` prints: a line a rung; the picture is drawn, and all of it is recorded.
+
+    The study comes first: it refuses what cannot be before anything is written. Rungs that are recorded already are
+    not trained again.
+
+    Raises:
+        RequestError: a value that is not possible; nothing was started.
+        AllTrialsFailed: the study has no winner.
+    """
+    config: LadderConfig = read_node(LadderConfig, cfg, "")
+    name = str(cfg.study.name)
+    candidates = {rung: _candidates(cfg, rung, model) for rung, model in config.ladder.rungs.items()}
+    source = load_source(read_run_config(cfg).data)
+    _run_study()
+    store = open_tracking(cfg)
+    parent = store.open_ladder_run(name, source)
+    try:
+        chosen = {rung: _choose(some) for rung, some in candidates.items()}
+        rows, of_winner = _add_winner(store, name, _train(store, name, parent.run_id, chosen))
+        table = tabulate(store, rows, source)
+        remarks = [
+            f"Dev losses in nats per character, {source.split.rule} split of {source.name}; difference: to the rung "
+            f"before, word by word; low and high: 95 % intervals over {len(source.split.dev)} dev words.",
+            "What stands under chosen was chosen by these dev losses, which flatters them a little, the winner's most. "
+            + of_winner,
+        ]
+        _record(parent, table, remarks, config.ladder.picture)
+    except BaseException as error:
+        parent.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    parent.end("FINISHED")
+    text = _RENDERERS[config.format](table)
+    if config.format in ("csv", "json"):
+        return text
+    picture = f"picture: {config.ladder.picture or 'with the run'}; run {parent.run_id}"
+    return "\n".join([text, "", *remarks, picture])
+
+
+def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[Candidate]:
+    """One for each combination of the values in a rung's lists."""
+    lists = {key: value for key, value in model.items() if isinstance(value, list)}
+    found = []
+    for values in itertools.product(*lists.values()):
+        chosen = dict(zip(lists, values, strict=True))
+        one = copy.deepcopy(cfg)
+        one.model = {**model, **chosen}
+        try:
+            read_run_config(one)
+        except RequestError as error:
+            raise RequestError(f"ladder.rungs.{rung}: {error}") from None
+        found.append(Candidate(one, " ".join(f"{key}={value}" for key, value in chosen.items())))
+    return found
+
+
+def _run_study() -> None:
+    """The study of this command's config, as `makemore sweep` runs it; what that prints goes to standard error."""
+    overrides = HydraConfig.get().overrides
+    given = [line for line in overrides.hydra if not line.startswith("hydra.mode=")]
+    with redirect_stdout(sys.stderr):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None  # it runs this command
+        hydra.multirun(
+            "ladder", task_function=lambda cfg: None, overrides=[*given, *overrides.task], with_log_configuration=False
+        )
+
+
+def _counted_loss(cfg: DictConfig) -> float:
+    """The dev loss of n-grams, which is infinite where they find a character impossible."""
+    config = read_run_config(cfg)
+    assert isinstance(config.model, NgramConfig)  # no other model has lists
+    corpus = load_corpus(config.data, config.model.block_size)
+    with one_thread():
+        return mean_loss(Ngram.fit(config.model, corpus.train_contexts), corpus.dev_contexts)
+
+
+def _choose(candidates: list[Candidate]) -> Candidate:
+    """The one with the lowest dev loss; of equal ones, the first."""
+    return candidates[0] if len(candidates) == 1 else min(candidates, key=lambda one: _counted_loss(one.cfg))
+
+
+def _recorded(store: TrackingStore, name: str) -> pd.DataFrame:
+    """The finished runs of a ladder's rungs, by config hash: the same config is trained once."""
+    runs = store.rungs(name)
+    finished = runs[runs["state"] == TrialState.COMPLETE.name].reindex(columns=[*_OF_RUN, "config_hash"])
+    return finished.drop_duplicates("config_hash").set_index("config_hash")
+
+
+def _train(store: TrackingStore, name: str, parent_id: str, chosen: dict[str, Candidate]) -> pd.DataFrame:
+    """Train the rungs that are not recorded yet; the rows of all."""
+    known = _recorded(store, name).index
+    for rung, one in chosen.items():
+        if one.config_hash not in known:
+            open_run(one.cfg, lambda: store, rung=RungOf(name, rung, parent_id)).train_and_end()
+    runs = _recorded(store, name)
+    rows = [{"rung": rung, "chosen": one.chosen, **runs.loc[one.config_hash]} for rung, one in chosen.items()]
+    return pd.DataFrame(rows)
+
+
+def _add_winner(store: TrackingStore, name: str, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The table with the study's winner as its last row, and what is to be said of it."""
+    trials = store.study_runs(name)
+    confirmed = find_confirmations(store, name, trials)
+    winner = find_winner(trials, confirmed)
+    assert winner is not None  # the study would have raised
+    table.loc[len(table)] = {"rung": "winner", "chosen": f"trial {winner.trial} of {len(trials)}", **winner[_OF_RUN]}
+    if confirmed.empty:
+        return table, "The winner was not confirmed with fresh seeds."
+    mean, sd = confirmed[["mean", "sd"]].iloc[0]
+    return table, f"Over fresh seeds, the winner's mean is {mean:.4f} (standard deviation {sd:.4f})."
+
+
+def tabulate(store: TrackingStore, table: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Add dev losses, differences to the row before, both with 95 % intervals over words, and an invented word each.
+
+    Args:
+        table: with the columns rung, chosen, parameters, train_seconds and run_id.
+    """
+    run_ids = list(table["run_id"])
+    losses, characters = recorded_losses(store, run_ids, source.split.dev)
+    found = pd.DataFrame(means(losses, characters), columns=_LOSS)
+    found[DIFFERENCE] = [(math.nan,) * 3, *means(losses.diff(dim=1), characters)] if len(run_ids) > 1 else math.nan
+    words = [_invented(store, run_id, source) for run_id in run_ids]
+    return pd.concat(
+        [table[["rung", "chosen"]], found, table[_OF_RUN[:-1]].assign(invented=words), table[["run_id"]]], axis=1
+    )
+
+
+def _invented(store: TrackingStore, run_id: str, source: Source) -> str:
+    """The first of a run's samples that train does not have."""
+    words = store.fetch_artifact(run_id, "samples.txt").read_text(encoding="utf-8").splitlines()
+    known = set(source.split.train)
+    word = next((word for word in words if word not in known), words[0])
+    return word if len(word) <= _LETTERS else f"{word[:_LETTERS]}…"
+
+
+def _record(run: TrackedRun, table: pd.DataFrame, remarks: list[str], picture: str | None) -> None:
+    """Keep table and picture with the ladder's run."""
+    figure = draw(table)
+    shown = "\n\n".join([to_markdown(formatted(table.drop(columns="run_id"))), *remarks])
+    run.log_metrics({"dev_loss": table["dev_loss"].iloc[-1]})
+    run.log_tags({"mlflow.note.content": shown})  # the UI's description of a run
+    with run.artifacts() as folder:
+        (folder / "ladder.csv").write_text(to_csv(table) + "\n", encoding="utf-8")
+        (folder / "ladder.md").write_text(shown + "\n", encoding="utf-8")
+        figure.savefig(folder / "ladder.png", dpi=100)
+    if picture is not None:
+        figure.savefig(picture, dpi=100)
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Dev losses from the first rung at the bottom to the winner at the top, and what each step bought."""
+    rungs = list(range(len(table)))
+    figure = Figure(figsize=(9, 1.2 + 0.45 * len(table)))
+    axes = figure.add_axes((0.27, 0.14, 0.70, 0.80))
+    loss, low, high = (table[key] for key in _LOSS)
+    axes.step(loss, rungs, where="post", color="0.8", linewidth=1, zorder=1)
+    axes.errorbar(loss, rungs, xerr=[loss - low, high - loss], fmt="o", color="tab:blue", markersize=5, capsize=3)
+    rows = [dict(row) for _, row in table.iterrows()]
+    for rung, row in zip(rungs, rows, strict=True):
+        step = "" if math.isnan(row["difference"]) else f" ({row['difference']:+.3f})"
+        label = f"{row['dev_loss']:.3f}{step}  {row['invented']}"
+        axes.annotate(label, (row["dev_loss"], rung), (8, 4), textcoords="offset points", parse_math=False)
+    axes.set_yticks(rungs, [f"{row['rung'].replace('_', ' ')}\n{row['chosen']}".strip() for row in rows])
+    room = 0.25 * (loss.max() - loss.min())  # for what stands beside the first rung
+    axes.set(xlabel="dev loss, nats per character", xlim=(None, high.max() + room))
+    return figure

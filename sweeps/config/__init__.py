@@ -1,0 +1,1 @@
+"""The door where Hydra's configuration ends."""

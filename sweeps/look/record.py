@@ -1,0 +1,154 @@
+"""The record of looks at test splits: a table in the study's database, each row with the hash of the row before."""
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, create_engine, event, insert, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.pool import NullPool
+
+from sweeps.databases import sqlite_file
+
+CLAIM, ATTEMPT, RESULT = "claim", "attempt", "result"
+_FIRST = "0" * 64  # what stands for the hash before the first row
+_TRIES = 20
+
+_METADATA = MetaData()
+_LOOKS = Table(
+    "looks",
+    _METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("event", String(300), nullable=False, unique=True),  # a study has one claim and one result
+    Column("look", String(100), unique=True),  # of a claim: its source, and which look at it this is
+    Column("record", Text, nullable=False),  # JSON
+    Column("hash", String(64), nullable=False),  # SHA-256 of the hash before and the record
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row: what happened, and the hash that ties it to all before it."""
+
+    number: int
+    kind: str
+    content: dict[str, Any]
+    hash: str
+
+
+class Claimed(Exception):
+    """The study, or this look at the source, has a claim already."""
+
+
+class Looks:
+    """The looks recorded in a database."""
+
+    def __init__(self, url: str, engine: Engine | None = None) -> None:
+        """Open the record, with an engine that exists or one whose commits also survive a power failure."""
+        self._engine = engine or create_engine(url, poolclass=NullPool)
+        if engine is None and sqlite_file(url):
+            event.listen(self._engine, "connect", lambda connection, _: connection.execute("pragma synchronous = full"))
+
+    def create(self) -> None:
+        """Make the table, if there is none."""
+        _METADATA.create_all(self._engine)
+
+    def is_sealed(self, study: str) -> bool:
+        """Whether a study has a claim: it takes no more trials."""
+        with self._engine.connect() as connection:
+            found = connection.execute(select(_LOOKS.c.number).where(_LOOKS.c.event == f"{CLAIM} {study}"))
+            return found.first() is not None
+
+    def records(self, study: str | None = None) -> list[Record]:
+        """All that was recorded, or what was of one study, in order."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_LOOKS).order_by(_LOOKS.c.number)).all()
+        found = [Record(row.number, row.event.partition(" ")[0], json.loads(row.record), row.hash) for row in rows]
+        return [record for record in found if study in (None, record.content.get("study"))]
+
+    def claims_of(self, source_digest: str) -> list[Record]:
+        """The claims on splits of a source."""
+        claims = (record for record in self.records() if record.kind == CLAIM)
+        return [record for record in claims if record.content["source_digest"] == source_digest]
+
+    def claim(self, content: dict[str, Any]) -> Record:
+        """Write a claim; when this returns, it is durable.
+
+        Raises:
+            Claimed: the study has a claim, or this look at the source is another's.
+        """
+        return self._append(CLAIM, "", content, f"{content['source_digest']} {content['look']}")
+
+    def attempt(self, content: dict[str, Any]) -> Record:
+        """Record that a claim whose evaluation died is completed."""
+        return self._append(ATTEMPT, f" {content['attempt']}", content)
+
+    def result(self, content: dict[str, Any]) -> Record:
+        """Record what was seen."""
+        return self._append(RESULT, "", content)
+
+    def broken(self) -> list[str]:
+        """What does not fit in the chain of hashes, in words."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_LOOKS).order_by(_LOOKS.c.number)).all()
+        found = []
+        before = _FIRST
+        missing = sorted(set(range(1, len(rows) + 1)) - {row.number for row in rows})
+        found += [f"row {number} is missing" for number in missing]
+        for row in rows:
+            if _hash(before, row.event, row.record) != row.hash:
+                found.append(f"row {row.number} ({row.event}) was altered, or the row before it")
+            before = row.hash
+        return found
+
+    def _append(self, kind: str, suffix: str, content: dict[str, Any], look: str | None = None) -> Record:
+        name = f"{kind} {content['study']}{suffix}"
+        record = json.dumps({**content, **_signature()}, sort_keys=True)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                number, own_hash = self._insert(name, record, look)
+                break
+            except IntegrityError:
+                if self._has(name, look):
+                    raise Claimed(name) from None
+                if not tries_left:
+                    raise
+                # Another row was written in between: take the next number.
+        return Record(number, kind, json.loads(record), own_hash)
+
+    def _insert(self, name: str, record: str, look: str | None) -> tuple[int, str]:
+        """Add a row behind the last one; returns its number and hash."""
+        with self._engine.begin() as connection:
+            rows = select(_LOOKS.c.number, _LOOKS.c.hash).order_by(_LOOKS.c.number.desc()).limit(1)
+            last = connection.execute(rows).first()
+            number, before = (last.number + 1, last.hash) if last else (1, _FIRST)
+            own_hash = _hash(before, name, record)
+            row = {"number": number, "event": name, "look": look, "record": record, "hash": own_hash}
+            connection.execute(insert(_LOOKS).values(**row))
+            return number, own_hash
+
+    def _has(self, name: str, look: str | None) -> bool:
+        known = (_LOOKS.c.event == name) | (_LOOKS.c.look == look) if look else _LOOKS.c.event == name
+        with self._engine.connect() as connection:
+            return connection.execute(select(_LOOKS.c.number).where(known)).first() is not None
+
+
+def _signature() -> dict[str, str]:
+    """Who and when."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # of a container's user without a name
+        user = str(os.getuid())
+    return {
+        "who": f"{user}@{socket.gethostname()}",
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _hash(before: str, name: str, record: str) -> str:
+    return hashlib.sha256(f"{before}\n{name}\n{record}".encode()).hexdigest()

@@ -1,0 +1,53 @@
+"""What a study taught: which hyperparameters mattered, what the winner gained, where the space was too narrow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import TrialState
+
+from sweeps.search.space import Setting, Space
+from sweeps.trials.trials import WARM_START, Standing
+
+_FEWEST = 8  # complete trials: from fewer, importances are noise
+
+
+@dataclass(frozen=True)
+class TriedFirst:
+    """A setting of the space's warm start that is complete."""
+
+    name: str
+    trial: int
+    dev_loss: float
+
+
+@dataclass(frozen=True)
+class Insight:
+    """What a study taught, as of now."""
+
+    setting: Setting  # the winner's
+    importances: Mapping[str, float]  # key -> share of what the dev losses vary by, the largest first; or empty
+    tried_first: list[TriedFirst]
+    edges: list[str]  # of the winner's values those at an end of their range, in words
+
+
+def find_insight(study: optuna.Study, standing: Standing, space: Space, winner: int) -> Insight:
+    """What the trials of a study say; `winner` is the number of the one that won."""
+    tried_first = [
+        TriedFirst(trial.user_attrs[WARM_START], trial.number, float(trial.values[0]))
+        for trial in standing.trials
+        if trial.state == TrialState.COMPLETE and WARM_START in trial.user_attrs
+    ]
+    setting = standing.trials[winner].params
+    return Insight(setting, _importances(study, standing), tried_first, space.edges(setting))
+
+
+def _importances(study: optuna.Study, standing: Standing) -> dict[str, float]:
+    if standing.count(TrialState.COMPLETE) < _FEWEST:
+        return {}
+    from optuna.importance import get_param_importances  # brings scikit-learn along: a second
+
+    try:
+        return get_param_importances(study)
+    except (RuntimeError, ValueError):  # all alike in values or in losses
+        return {}

@@ -1,0 +1,174 @@
+"""The pictures of a study: as one interactive page (plotly), and each as a PNG file (Matplotlib)."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import optuna
+import optuna.visualization as interactive
+import optuna.visualization.matplotlib as still
+import pandas as pd
+from matplotlib.figure import Figure
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.reports import pictures
+from sweeps.reports.leaderboard import Study, with_numbers
+from sweeps.trials.trials import Standing
+
+_TARGET = "dev loss"
+_CURVES = 150  # of trials that are complete, and of those that were pruned: more cannot be told apart
+_FIRST, _LAST = "tab:blue", "silver"
+
+
+class StudyPictures:
+    """What there is to see in a study with at least two complete trials.
+
+    Args:
+        study: as Optuna has it.
+        record: the same as MLflow has it.
+        importances: of the hyperparameters, the largest first; may be empty.
+    """
+
+    def __init__(self, study: optuna.Study, record: Study, importances: Mapping[str, float]) -> None:
+        self._study, self._record = study, record
+        self._trials = study.get_trials(deepcopy=False)
+        complete = [trial for trial in self._trials if trial.state == TrialState.COMPLETE]
+        params = dict.fromkeys(key for trial in complete for key in trial.params)
+        # Pictures of a parameter that never varied say nothing.
+        self._params = [key for key in params if len({trial.params.get(key) for trial in complete}) > 1]
+        self._two = [*(key for key in importances if key in self._params), *self._params][:2]
+        self._has_importances = bool(importances)
+        self._curves = _curves(self._trials, record.trials)
+        self._complete = with_numbers(record.trials[record.trials["state"] == TrialState.COMPLETE.name])
+
+    def page(self) -> str:
+        """One HTML document that needs no network."""
+        study, runs = self._study, self._complete
+        parts: list[tuple[str, str, Any]] = [
+            ("Optimisation history", "", _fit(interactive.plot_optimization_history(study, target_name=_TARGET)))
+        ]
+        if self._has_importances:
+            parts.append(
+                (
+                    "What mattered",
+                    "The share of what the dev losses of complete trials vary by.",
+                    _fit(interactive.plot_param_importances(study, target_name=_TARGET)),
+                )
+            )
+        if self._params:
+            hint = "Draw along an axis to choose lines; pull an axis by its name to move it."
+            columns = [key for key in self._params if key in runs]
+            parts.append(("Parallel coordinates", hint, pictures.parallel_coordinates(runs, columns, "best_dev_loss")))
+            slices = interactive.plot_slice(study, params=self._params, target_name=_TARGET)
+            parts.append(("Dev loss over each hyperparameter", "", _fit(slices)))
+        if len(self._two) == 2:
+            contour = interactive.plot_contour(study, params=self._two, target_name=_TARGET)
+            parts.append(("The two that mattered most", "", _fit(contour)))
+        names = {str(trial.number): f"trial {trial.number}" for trial in self._shown()}
+        pruned = {str(trial.number) for trial in self._trials if trial.state == TrialState.PRUNED}
+        curves = pictures.learning_curves(self._curves, names, faint=pruned)
+        parts.append(("Learning curves", "Gray: pruned. A click on a name hides its curve, two show it alone.", curves))
+        cost = pictures.loss_against_cost(
+            runs.assign(name=[f"trial {number}" for number in runs["trial"]]),
+            "best_dev_loss",
+            "train_seconds",
+            "training, seconds",
+            self._params,
+        )
+        parts.append(("Dev loss and the time it took", "On the dotted line is what nothing else beats in both.", cost))
+        return pictures.page(f"makemore: study {self._record.name}", parts)
+
+    def draw(self, folder: Path) -> None:
+        """Each picture as a PNG file in a folder."""
+        study = self._study
+        drawings: dict[str, Callable[[], Any]] = {
+            "optimization_history": lambda: still.plot_optimization_history(study, target_name=_TARGET),
+            "learning_curves": self._draw_curves,
+            "loss_against_cost": self._draw_cost,
+        }
+        if self._has_importances:
+            drawings["param_importances"] = lambda: still.plot_param_importances(study, target_name=_TARGET)
+        if self._params:
+            drawings["parallel_coordinates"] = lambda: still.plot_parallel_coordinate(
+                study, params=self._params, target_name=_TARGET
+            )
+            drawings["slice"] = lambda: still.plot_slice(study, params=self._params, target_name=_TARGET)
+        if len(self._two) == 2:
+            drawings["contour"] = lambda: still.plot_contour(study, params=self._two, target_name=_TARGET)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of layouts
+            for name, draw in drawings.items():
+                # Optuna's functions draw in pyplot, and leave its settings changed.
+                with matplotlib.rc_context({"figure.figsize": (7, 4.2), "savefig.bbox": "tight"}):
+                    figure = _figure_of(draw())
+                    figure.savefig(folder / f"{name}.png", dpi=80, pil_kwargs={"compress_level": 1})
+                matplotlib.pyplot.close("all")
+
+    def _shown(self) -> list[FrozenTrial]:
+        """Whose curves are drawn: the best that are complete, then the last that were pruned."""
+        complete = Standing(self._trials).ranking
+        pruned = [one for one in self._trials if one.state == TrialState.PRUNED and one.intermediate_values]
+        return complete[:_CURVES] + pruned[-_CURVES:]
+
+    def _draw_curves(self) -> Figure:
+        figure, axes = _axes("training step", "dev loss, nats per character")
+        of_trial = dict(list(self._curves.groupby("run_id")))
+        for order, trial in reversed(list(enumerate(self._shown()))):
+            curve = of_trial.get(str(trial.number))
+            if curve is None:
+                continue
+            pruned = trial.state == TrialState.PRUNED
+            color = _LAST if pruned else "tab:red" if order == 0 else _FIRST
+            axes.plot(curve["step"], curve["value"], color=color, linewidth=2 if order == 0 else 0.8)
+        for label, color in (("best", "tab:red"), ("complete", _FIRST), ("pruned", _LAST)):
+            axes.plot([], [], color=color, label=label)
+        axes.legend()
+        return figure
+
+    def _draw_cost(self) -> Figure:
+        figure, axes = _axes("training, seconds", "dev loss, nats per character")
+        front = pictures.pareto_front(self._complete, "best_dev_loss", "train_seconds")
+        axes.scatter(self._complete["train_seconds"], self._complete["best_dev_loss"], s=18, color=_FIRST)
+        axes.step(front["train_seconds"], front["best_dev_loss"], where="post", color="tab:red", label="Pareto front")
+        axes.legend()
+        return figure
+
+
+def _fit(figure: Any) -> Any:
+    """A figure of Optuna's as wide as the page and in its style; its title is the heading above it."""
+    return figure.update_layout({**pictures.LAYOUT, "title": None, "width": None})
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Any]:
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _figure_of(drawn: Any) -> Figure:
+    """The figure of what Optuna returns: axes, or an array of them."""
+    if isinstance(drawn, Figure):
+        return drawn
+    first = drawn.flat[0] if isinstance(drawn, np.ndarray) else drawn
+    return first.figure  # type: ignore[no-any-return]
+
+
+def _curves(trials: Iterable[FrozenTrial], runs: pd.DataFrame) -> pd.DataFrame:
+    """Dev losses as they were reported: run_id (the trial's number), step and value."""
+    keys = ["train.steps", "train.evaluations"]
+    known = runs.reindex(columns=["trial", *keys]).dropna().astype(float).astype(int)
+    length = {row["trial"]: row["train.steps"] / row["train.evaluations"] for _, row in known.iterrows()}
+    rows = [
+        {"run_id": str(trial.number), "step": round(place * length.get(trial.number, 1)), "value": value}
+        for trial in trials
+        for place, value in trial.intermediate_values.items()
+        if np.isfinite(value)
+    ]
+    return pd.DataFrame(rows, columns=["run_id", "step", "value"])

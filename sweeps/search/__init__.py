@@ -1,0 +1,1 @@
+"""Sweep words, search spaces, samplers and pruners."""

@@ -1,0 +1,258 @@
+"""A study: checked, opened, brought to its total by workers, confirmed, summed up."""
+
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from makemore.limits import check
+from sweeps.config.reading import check_study_name, read_node, read_run_config
+from sweeps.databases import hide_password, resolve_url
+from sweeps.errors import AllTrialsFailed, RequestError
+from sweeps.search.samplers import make_pruner, make_sampler
+from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
+from sweeps.study.identity import Identity, identify
+from sweeps.study.jobs import Jobs
+from sweeps.study.processes import Processes, ProgressLine, usable_cores
+from sweeps.study.record import StudyRecord
+from sweeps.study.worker import News, Plan, Worker, close_dead_runs, constraint
+from sweeps.task.language_model.sources import load_source
+from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
+from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
+from sweeps.trials.trials import WARM_START, Standing, Trials, open_trials
+
+Queued = tuple[Setting, dict[str, Any]]  # a setting that is tried before any that is drawn, and its trial's attributes
+_OWN_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Which study, how much of it, and where Optuna keeps it."""
+
+    name: str
+    storage: str
+    n_trials: int
+    seed: int
+    workers: int | None
+    timeout: float | None
+    confirm: ConfirmConfig
+    pictures: bool
+    register: bool
+
+    def __post_init__(self) -> None:
+        check_study_name(self.name)
+        check("n_trials", self.n_trials, low=1)
+        check("seed", self.seed, low=0, high=2**31)
+        if self.workers is not None:
+            check("workers", self.workers, low=1, high=1000)
+        if self.timeout is not None:
+            check("timeout", self.timeout, low=0, closed="(]")
+
+
+def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]) -> None:
+    """Bring a study to `study.n_trials` finished trials: start it, go on with it, or join those who are at it.
+
+    Args:
+        arguments: the overrides of the command line, sweep words among them.
+
+    Raises:
+        RequestError: the request is wrong; no trial was started.
+        AllTrialsFailed: no trial of the study is complete.
+    """
+    started = time.time()
+    if cfg.hydra.job.chdir:
+        raise RequestError(
+            "hydra.job.chdir is true; it must be false: relative paths start at the folder of the command"
+        )
+    config: StudyConfig = read_node(StudyConfig, cfg, "study")
+    storage = resolve_url("study.storage", config.storage, table="studies")
+    if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
+        raise RequestError(
+            f"study.storage is {hide_password(storage)}, and so is tracking.uri; give each a database of its own"
+        )
+    space, warm_start = _read_space(hydra_context, cfg, arguments)
+    jobs = Jobs(hydra_context, cfg, space.fixed)
+    identity = identify(jobs, space, config.confirm)
+    allows = constraint(space, jobs)
+    sampler = make_sampler(cfg, space, config.seed, allows)
+    make_pruner(cfg)  # to be checked before anything starts, as all of this: each worker makes its own
+    store = open_tracking(cfg)
+    trials = open_trials(config.name, storage)
+    if sampler.grid is not None:
+        queue: list[Queued] = [(setting, {}) for setting in sampler.grid]
+    else:
+        queue = [(setting, {WARM_START: name}) for name, setting in warm_start if allows(setting)]
+    standing, parent = _open_study(config, trials, identity, queue, store, {"space": str(cfg.space.name)})
+    _close_dead_runs(store, config.name, storage)
+    n_trials = config.n_trials if sampler.grid is None else min(config.n_trials, len(sampler.grid))
+    most_failures = standing.failures + max(1, n_trials - standing.finished)
+    plan = Plan(
+        name=config.name,
+        storage=storage,
+        cfg=cfg,
+        jobs=jobs,
+        space=space,
+        parent_id=parent.run_id,
+        n_trials=n_trials,
+        most_failures=most_failures,
+        seed=config.seed,
+        confirm=config.confirm,
+        workers=_count_workers(config, standing),
+        deadline=started + config.timeout if config.timeout is not None else None,
+    )
+    choices = cfg.hydra.runtime.choices
+    budget = f"{n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
+    record = StudyRecord(store, parent, trials, space, budget, config.pictures, config.register)
+    status = "FAILED"
+    try:
+        _run_workers(plan, record)
+        _say_how_it_ended(config, plan, trials.standing())
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        _close_dead_runs(store, config.name, storage)
+        if text := record.close(finished=status == "FINISHED"):
+            print(text)
+        parent.end(status)
+
+
+def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> None:
+    """Say why there are fewer trials than were asked for.
+
+    Raises:
+        AllTrialsFailed: none of them is complete.
+    """
+    stopped = ""
+    if standing.finished < plan.n_trials:
+        why = f"{standing.failures} failed" if standing.failures >= plan.most_failures else "study.timeout is over"
+        stopped = f"stopped at {standing.finished} of {plan.n_trials} trials: {why}"
+    if not standing.ranking:
+        why = stopped or "all failed, diverged or were pruned"
+        raise AllTrialsFailed(f"no trial of study {config.name} is complete: {why}")
+    if stopped:
+        print(f"makemore: {stopped}", file=sys.stderr)
+    elif plan.n_trials < config.n_trials:
+        print(f"makemore: every point of the grid was tried: {standing.finished} trials", file=sys.stderr)
+
+
+def _read_space(
+    hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
+) -> tuple[Space, list[tuple[str, Setting]]]:
+    config: SpaceConfig = read_node(SpaceConfig, cfg, "space")
+
+    def defaults(fixed: list[str]) -> Setting:
+        return read_run_config(Jobs(hydra_context, cfg, fixed).compose({})).params()
+
+    space = read_space(config, arguments, defaults)
+    if not space.distributions:
+        raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
+    return space, read_warm_start(config, space)
+
+
+def _open_study(
+    config: StudyConfig,
+    trials: Trials,
+    identity: Identity,
+    queue: list[Queued],
+    store: TrackingStore,
+    tags: dict[str, str],
+) -> tuple[Standing, TrackedRun]:
+    """Start the study, or check that it is the one that was started; with its run in MLflow."""
+    tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
+    with trials.alone() as standing:
+        trials.check_open()
+        recorded = trials.study.user_attrs.get("identity")
+        if recorded is None:
+            if store.find_study_run(config.name) is not None:
+                raise RequestError(
+                    f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
+                    "give the one it was recorded in, or another study.name"
+                )
+            queued = [
+                trial.system_attrs.get("fixed_params") for trial in standing.trials
+            ]  # by one that was killed here
+            for setting, attributes in queue:
+                if setting not in queued:
+                    trials.queue(setting, attributes)
+            trials.study.set_user_attr("identity", identity.record)
+        elif difference := identity.difference(recorded):
+            raise RequestError(
+                f"study.name is {config.name}; that study was started differently ({difference}); "
+                "give another study.name, or the settings it was started with"
+            )
+        if standing.finished and store.find_study_run(config.name) is None:
+            raise RequestError(  # its winner would be another one
+                f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
+                "in tracking.experiment: give those it was recorded in, or another study.name"
+            )
+        return standing, store.open_study_run(config.name, tags, load_source(identity.data))
+
+
+def _count_workers(config: StudyConfig, standing: Standing) -> int:
+    """No more than there can be trials to run at a time."""
+    most = max(1, config.n_trials - standing.finished, config.confirm.top * config.confirm.seeds)
+    return min(config.workers or usable_cores(), most)
+
+
+def _run_workers(plan: Plan, record: StudyRecord) -> None:
+    """In this process, in processes of their own, or as jobs of the launcher that the user has chosen."""
+    if plan.cfg.hydra.launcher._target_ != _OWN_LAUNCHER:
+        _launch_workers(plan)
+        return
+    line = ProgressLine(plan.name)
+
+    def show(news: News) -> None:
+        line.show(news)
+        if news.standing:  # a worker is between two trials
+            record.update_if_due()
+
+    try:
+        if plan.workers == 1:
+            Worker(plan, show).run()
+            return
+        Processes(plan, show, line.gone, partial(_bury, plan)).run(meanwhile=record.prepare)
+    finally:
+        line.close()
+
+
+def _bury(plan: Plan, worker: str) -> None:
+    for name in (plan.name, confirm_study_name(plan.name)):
+        Trials(plan.storage, name).bury(worker)
+
+
+def _launch_workers(plan: Plan) -> None:
+    """Each job of the launcher is a worker of the study."""
+    launcher = Plugins.instance().instantiate_launcher(
+        hydra_context=plan.jobs.hydra_context, task_function=LaunchedWorker(plan), config=plan.cfg
+    )
+    name = plan.cfg.hydra.runtime.choices["hydra/launcher"]
+    print(f"makemore: {plan.workers} workers are jobs of hydra/launcher={name}; see makemore ui", file=sys.stderr)
+    overrides = [*plan.space.fixed, "hydra.sweep.subdir=workers/${hydra.job.num}"]
+    for job_return in launcher.launch([overrides] * plan.workers, 0):
+        if job_return.status == JobStatus.FAILED:
+            raise job_return._return_value  # the public property raises it, too, but with a traceback printed
+
+
+@dataclass(frozen=True)
+class LaunchedWorker:
+    """The task that a launcher runs: perhaps in another process, perhaps on another machine."""
+
+    plan: Plan
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Work until nothing is left to do."""
+        Worker(self.plan, lambda news: None).run()
+
+
+def _close_dead_runs(store: TrackingStore, name: str, storage: str) -> None:
+    for kind, study in (("trial", name), ("confirm", confirm_study_name(name))):
+        if store.running(name, kind):
+            close_dead_runs(store, name, kind, Trials(storage, study).standing())

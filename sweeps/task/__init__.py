@@ -1,0 +1,1 @@
+"""The seam: what a task is; language_model/ is the one that is shipped."""

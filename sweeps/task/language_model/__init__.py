@@ -1,0 +1,1 @@
+"""The shipped task: character-level language models on a list of words."""

@@ -1,0 +1,99 @@
+"""Where words come from: the shipped list, the lectures' list, or a user's file."""
+
+import functools
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from makemore.data import GIVEN_NAMES, Alphabet, DataError, Split, read_words, split_words
+from makemore.train import Corpus, build_corpus
+from sweeps.config.reading import DataConfig
+from sweeps.errors import RequestError
+
+NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
+NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A list of words, split."""
+
+    name: str
+    path: Path
+    alphabet: Alphabet
+    split: Split
+
+
+def load_source(config: DataConfig) -> Source:
+    """Read and split the words that a run asks for, once a process while the file stays as it is.
+
+    Raises:
+        RequestError: the list cannot be had, read or split.
+    """
+    path = _find(config)
+    try:
+        stat = path.stat()
+        return _read(config, path, stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise RequestError(f"data={config.name}: {path} cannot be read ({error.strerror})") from None
+    except DataError as error:
+        raise RequestError(f"data={config.name}: {error}") from None
+
+
+def load_corpus(config: DataConfig, block_size: int) -> Corpus:
+    """Examples of a source at one block size, built once a process."""
+    return _build(load_source(config), block_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read(config: DataConfig, path: Path, changed: int, size: int) -> Source:
+    words = read_words(path, config.boundary)
+    split = split_words(words, config.split, config.split_seed)
+    return Source(config.name, path, Alphabet.of(words, config.boundary), split)
+
+
+@functools.lru_cache(maxsize=16)
+def _build(source: Source, block_size: int) -> Corpus:
+    return build_corpus(source.split, source.alphabet, block_size)
+
+
+def _find(config: DataConfig) -> Path:
+    if config.name == "given_names":
+        return GIVEN_NAMES
+    if config.name == "names":
+        return fetch_names()
+    if config.name == "file":
+        if not config.path:
+            raise RequestError("data.path is not given; data=file needs data.path=FILE, one item per line")
+        return Path(os.path.expanduser(config.path)).absolute()  # noqa: PTH111 - Path raises where it cannot
+    raise RequestError(f"data is {config.name}; it must be given_names, names or file")
+
+
+def fetch_names() -> Path:
+    """The lectures' names.txt, checked by hash: from the folder MAKEMORE_DATA_DIR, else fetched once and cached."""
+    folder = os.environ.get("MAKEMORE_DATA_DIR")
+    if folder:
+        path = Path(folder) / "names.txt"
+        if not path.is_file():
+            raise RequestError(f"MAKEMORE_DATA_DIR is {folder}; it must be a folder with names.txt in it")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest != NAMES_SHA256:
+            raise RequestError(
+                f"{path} has SHA-256 {digest}; the lectures' names.txt has {NAMES_SHA256}: fetch it again"
+            )
+        return path
+    import pooch
+
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        fetched = pooch.retrieve(NAMES_URL, NAMES_SHA256, fname="names.txt", path=pooch.os_cache("makemore-sweeps"))
+    except ValueError:
+        raise RequestError(f"{NAMES_URL} no longer has SHA-256 {NAMES_SHA256}; data=names needs that file") from None
+    except OSError as error:  # requests' errors are OSErrors
+        reason = type(error).__name__
+        raise RequestError(
+            f"data=names could not be fetched from {NAMES_URL} ({reason}); "
+            "set MAKEMORE_DATA_DIR to a folder that has names.txt"
+        ) from None
+    return Path(fetched)

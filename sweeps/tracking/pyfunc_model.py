@@ -1,0 +1,70 @@
+"""A winner as MLflow loads it: `mlflow.pyfunc.load_model("models:/makemore@champion")`.
+
+Nothing is pickled: MLflow keeps this file beside the weights, and runs it when the model is loaded.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from makemore.sample import sample_words
+from makemore.train import generator_for, one_thread
+from sweeps.task.language_model.weights import load_weights
+
+
+class NextCharacter(PythonModel):
+    """What follows a context, or whole words that begin with it."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the weights."""
+        self._saved = load_weights(Path(context.artifacts["weights"]))
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, float] | None = None
+    ) -> pd.DataFrame:
+        """Of each context the probability of each next character; or words.
+
+        Args:
+            model_input: a column `context` of beginnings of words; an empty text is the beginning of all.
+            params: `n` above 0 asks for so many words of each context, drawn with `temperature` and `seed`.
+
+        Returns:
+            A column a character, the boundary among them, and a row a context; or with `n` the columns context, word.
+
+        Raises:
+            ValueError: a character that the model does not know.
+        """
+        asked = params or {}
+        contexts = [str(text) for text in model_input["context"]]
+        n, seed = int(asked.get("n", 0)), int(asked.get("seed", 0))
+        with one_thread():
+            if n:
+                return self._words(contexts, n, asked.get("temperature", 1.0), seed)
+            return self._probabilities(contexts)
+
+    def _words(self, contexts: list[str], n: int, temperature: float, seed: int) -> pd.DataFrame:
+        model, alphabet = self._saved.model, self._saved.alphabet
+        block_size, generator = model.config.block_size, generator_for(seed, "samples")
+        rows = [
+            {"context": text, "word": word}
+            for text in contexts
+            for word in sample_words(model, alphabet, block_size, n, generator, temperature, prefix=text)
+        ]
+        return pd.DataFrame(rows)
+
+    @torch.no_grad()
+    def _probabilities(self, contexts: list[str]) -> pd.DataFrame:
+        model, alphabet = self._saved.model, self._saved.alphabet
+        block_size = model.config.block_size
+        for character in "".join(contexts):
+            if character not in alphabet.characters:
+                raise ValueError(f"the character {character!r} is not one of {alphabet.characters}")
+        tokens = [[0] * block_size + [alphabet.stoi[character] for character in text] for text in contexts]
+        logits = model(torch.tensor([row[-block_size:] for row in tokens]))
+        return pd.DataFrame(torch.softmax(logits.double(), dim=1).numpy(), columns=list(alphabet.itos))
+
+
+set_model(NextCharacter())
