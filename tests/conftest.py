@@ -47,7 +47,9 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 def without_extras(arguments: Sequence[str]) -> list[str]:
     """The command without the pictures and the registered model of a study, which take seconds."""
     command, *rest = arguments
-    runs_a_study = command in ("sweep", "ladder") or (command == "train" and {"-m", "--multirun"} & set(rest))
+    options = {word for word in rest if word.startswith("-")}
+    multirun = options <= {"-m", "--multirun"}  # another option only explains the command
+    runs_a_study = multirun and (command in ("sweep", "ladder") or (command == "train" and bool(options)))
     return [command, *rest, "study.pictures=false", "study.register=false"] if runs_a_study else [command, *rest]
 
 
