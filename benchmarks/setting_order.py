@@ -23,7 +23,7 @@ import yaml
 from common import finish
 from scipy.stats import norm, rankdata
 
-from sweeps.config.reading import conf_dir
+from sweeps.config.files import conf_dir
 
 NOTES = (  # test losses, in the order of conf/experiment/lecture_table.yaml
     *(2.3414, 2.5306, 2.3566, 2.3719, 2.3340, 2.1759, 2.1759, 2.1734),

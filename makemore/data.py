@@ -1,7 +1,7 @@
 """Lists of words: reading them, naming them by content, and dealing them into train and dev.
 
 A word is any item of a list, one a line: a name, a town, a drug. The words of the test split are never
-made here; `makemore.held_out` is their only door.
+made here: what holds them back has a door of its own.
 """
 
 import hashlib
@@ -105,26 +105,30 @@ class Split:
         return _sha256([self.content_digest, self.rule, str(self.seed), part])
 
 
-def split_words(words: Sequence[str], rule: str, seed: int) -> Split:
+def split_words(words: Sequence[str], rule: str, seed: int, groups: Sequence[str] | None = None) -> Split:
     """Deal words into train, dev and test (80, 10, 10 %); hand out the first two.
 
     `lecture` is the lectures' rule: shuffle the lines with Python's generator, cut at 80 % and 90 %; a word that
     stands twice in the list may land in two parts. `disjoint` deals distinct words, in the order of a hash of seed
     and word: equal words are never in two parts, and the order of the list does not matter.
 
+    Args:
+        groups: the group of each word; `disjoint` then deals groups, so that no group is in two parts.
+
     Raises:
         LimitError: an unknown rule.
-        DataError: too few words for three parts.
+        DataError: too few words, or groups, for three parts.
     """
-    train, dev, _ = deal(words, rule, seed)
-    source_digest = _sha256(sorted(words))
+    train, dev, _ = deal(words if groups is None else groups, rule, seed)
+    named = words if groups is None else [f"{group}\t{word}" for group, word in zip(groups, words, strict=True)]
+    source_digest = _sha256(sorted(named))
     return Split(
         train=[words[i] for i in train],
         dev=[words[i] for i in dev],
         rule=rule,
         seed=seed,
         source_digest=source_digest,
-        content_digest=_sha256(words) if rule == "lecture" else source_digest,
+        content_digest=_sha256(named) if rule == "lecture" else source_digest,
     )
 
 

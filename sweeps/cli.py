@@ -28,12 +28,12 @@ Shell completion: eval "$(makemore -sc install=bash)"
 """
 
 _TASKS = {  # what takes the composed config, and returns what is printed
-    "train": "sweeps.study.runs.run_training",
+    "train": "sweeps.commands.train.train",
     "compare": "sweeps.commands.compare.compare",
     "ladder": "sweeps.commands.ladder.ladder",
     "sample": "sweeps.commands.sample.sample",
     "final-test": "sweeps.look.final_test.final_test",
-    "looks": "sweeps.look.report.list_looks",
+    "looks": "sweeps.look.audit.list_looks",
     "lr-find": "sweeps.commands.lr_find.lr_find",
     "ui": "sweeps.commands.ui.serve_ui",
     "dashboard": "sweeps.commands.ui.serve_dashboard",
@@ -88,8 +88,10 @@ def run(arguments: list[str]) -> int:
 
 def _run_hydra(command: str, arguments: list[str]) -> None:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
 
-    from sweeps.config.reading import conf_dir
+    from sweeps.config.files import conf_dir
+    from sweeps.config.names import name_own_classes
 
     options = _parse_options(command, arguments)
     if command == "sweep":
@@ -105,6 +107,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         try:
             module, _, function = _TASKS[command].rpartition(".")
             action = getattr(importlib.import_module(module), function)
+            name_own_classes(cfg, HydraConfig.get().runtime.choices)
             if command in _LONG:
                 imports_are_done()
             if text := action(cfg):
@@ -139,7 +142,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from sweeps.config.reading import one_line
+    from sweeps.config.messages import one_line
     from sweeps.errors import ChainBroken, RequestError, TestSplitAlreadyUsed
 
     try:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from makemore import held_out
+from sweeps.task import held_out
 
 
 @dataclass(frozen=True)
@@ -174,5 +174,5 @@ def armed_door(monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*arguments: object) -> None:
         raise AssertionError("the door to the test split was opened")
 
-    for name in ("read_test_words", "share_of"):
+    for name in ("read_test_items", "share_of"):
         monkeypatch.setattr(held_out, name, explode)

@@ -10,7 +10,8 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from makemore.limits import LimitError, check
-from sweeps.config.reading import check_output, check_study_name, read_node
+from sweeps.config.names import check_output, check_study_name
+from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
 from sweeps.reports.leaderboard import (
     Study,

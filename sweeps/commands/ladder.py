@@ -16,16 +16,17 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from optuna.trial import TrialState
 
-from makemore.evaluate import mean_loss
 from makemore.limits import LimitError
-from makemore.ngram import Ngram, NgramConfig
-from makemore.train import one_thread
-from sweeps.config.reading import check_output, read_node, read_run_config
+from makemore.train import Diverged, one_thread
+from sweeps.config.names import check_output
+from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
 from sweeps.reports.leaderboard import find_confirmations, find_winner, formatted, to_csv, to_json, to_markdown, to_text
 from sweeps.reports.paired import DIFFERENCE, means, recorded_losses
 from sweeps.study.runs import RungOf, open_run
-from sweeps.task.language_model.sources import Source, load_corpus, load_source
+from sweeps.task.items import Items
+from sweeps.task.language_model.task import LanguageModel
+from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
 
 _RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {
@@ -51,10 +52,6 @@ class RungsConfig:
     def __post_init__(self) -> None:
         if not self.rungs or not all(isinstance(model, dict) for model in self.rungs.values()):
             raise LimitError("rungs", self.rungs, "models by name, as in conf/ladder.yaml")
-        for name, model in self.rungs.items():
-            for key, value in model.items():
-                if isinstance(value, list) and (not value or model.get("name") != "ngram"):
-                    raise LimitError(f"rungs.{name}.{key}", value, "one value; n-grams alone may have a list of them")
         check_output("picture", self.picture, ".png")
 
 
@@ -96,17 +93,17 @@ def ladder(cfg: DictConfig) -> str:
     config: LadderConfig = read_node(LadderConfig, cfg, "")
     name = str(cfg.study.name)
     candidates = {rung: _candidates(cfg, rung, model) for rung, model in config.ladder.rungs.items()}
-    source = load_source(read_run_config(cfg).data)
+    items = read_run_config(cfg).deal_items()
     _run_study()
     store = open_tracking(cfg)
-    parent = store.open_ladder_run(name, source)
+    parent = store.open_ladder_run(name, items)
     try:
         chosen = {rung: _choose(some) for rung, some in candidates.items()}
         rows, of_winner = _add_winner(store, name, _train(store, name, parent.run_id, chosen))
-        table = tabulate(store, rows, source)
+        table = tabulate(store, rows, items)
         remarks = [
-            f"Dev losses in nats per character, {source.split.rule} split of {source.name}; difference: to the rung "
-            f"before, word by word; low and high: 95 % intervals over {len(source.split.dev)} dev words.",
+            f"Dev losses in nats per character, {items.split.rule} split of {items.name}; difference: to the rung "
+            f"before, word by word; low and high: 95 % intervals over {len(items.split.dev)} dev words.",
             "What stands under chosen was chosen by these dev losses, which flatters them a little, the winner's most. "
             + of_winner,
         ]
@@ -131,9 +128,16 @@ def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[Candi
         one = copy.deepcopy(cfg)
         one.model = {**model, **chosen}
         try:
-            read_run_config(one)
+            task = read_run_config(one).task
         except RequestError as error:
             raise RequestError(f"ladder.rungs.{rung}: {error}") from None
+        if not isinstance(task, LanguageModel):
+            raise RequestError("task must be language_model: the rungs of a ladder are language models")
+        if lists and not task.model.counted:
+            key, value = next(iter(lists.items()))
+            raise RequestError(
+                f"ladder.rungs.{rung}.{key} is {value}; it must be one value; n-grams alone may have a list of them"
+            )
         found.append(Candidate(one, " ".join(f"{key}={value}" for key, value in chosen.items())))
     return found
 
@@ -151,12 +155,16 @@ def _run_study() -> None:
 
 
 def _counted_loss(cfg: DictConfig) -> float:
-    """The dev loss of n-grams, which is infinite where they find a character impossible."""
+    """The dev loss of a counted model, which is infinite where it finds a character impossible."""
     config = read_run_config(cfg)
-    assert isinstance(config.model, NgramConfig)  # no other model has lists
-    corpus = load_corpus(config.data, config.model.block_size)
+    split = config.deal_items().split
     with one_thread():
-        return mean_loss(Ngram.fit(config.model, corpus.train_contexts), corpus.dev_contexts)
+        try:
+            trained = config.task.train(split.train, split.dev, config.seed, lambda step, dev_loss, **metrics: None)
+        except Diverged:
+            return math.inf
+        losses, terms = config.task.losses(trained, split.dev)
+        return float(losses.sum() / terms.sum())
 
 
 def _choose(candidates: list[Candidate]) -> Candidate:
@@ -195,26 +203,26 @@ def _add_winner(store: TrackingStore, name: str, table: pd.DataFrame) -> tuple[p
     return table, f"Over fresh seeds, the winner's mean is {mean:.4f} (standard deviation {sd:.4f})."
 
 
-def tabulate(store: TrackingStore, table: pd.DataFrame, source: Source) -> pd.DataFrame:
+def tabulate(store: TrackingStore, table: pd.DataFrame, items: Items) -> pd.DataFrame:
     """Add dev losses, differences to the row before, both with 95 % intervals over words, and an invented word each.
 
     Args:
         table: with the columns rung, chosen, parameters, train_seconds and run_id.
     """
     run_ids = list(table["run_id"])
-    losses, characters = recorded_losses(store, run_ids, source.split.dev)
+    losses, characters = recorded_losses(store, run_ids, items.split.dev)
     found = pd.DataFrame(means(losses, characters), columns=_LOSS)
     found[DIFFERENCE] = [(math.nan,) * 3, *means(losses.diff(dim=1), characters)] if len(run_ids) > 1 else math.nan
-    words = [_invented(store, run_id, source) for run_id in run_ids]
+    words = [_invented(store, run_id, items) for run_id in run_ids]
     return pd.concat(
         [table[["rung", "chosen"]], found, table[_OF_RUN[:-1]].assign(invented=words), table[["run_id"]]], axis=1
     )
 
 
-def _invented(store: TrackingStore, run_id: str, source: Source) -> str:
+def _invented(store: TrackingStore, run_id: str, items: Items) -> str:
     """The first of a run's samples that train does not have."""
     words = store.fetch_artifact(run_id, "samples.txt").read_text(encoding="utf-8").splitlines()
-    known = set(source.split.train)
+    known = set(items.split.train)
     word = next((word for word in words if word not in known), words[0])
     return word if len(word) <= _LETTERS else f"{word[:_LETTERS]}…"
 

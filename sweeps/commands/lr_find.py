@@ -7,11 +7,12 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from makemore.lr_range import LrRange, LrRangeResult, lr_range_test
-from makemore.ngram import NgramConfig
-from sweeps.config.reading import check_output, read_node, read_run_config
+from sweeps.config.names import check_output
+from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
 from sweeps.study.runs import run_name
-from sweeps.task.language_model.sources import load_corpus, load_source
+from sweeps.task.language_model.task import LanguageModel
+from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import open_tracking
 
 
@@ -39,23 +40,29 @@ def lr_find(cfg: DictConfig) -> str:
     run_config = read_run_config(cfg)
     config: LrFindConfig = read_node(LrFindConfig, cfg, "lr_find")
     picture = config.picture
-    if isinstance(run_config.model, NgramConfig):
-        raise RequestError("model is ngram; it must be mlp: counts have no learning rate to find")
-    source = load_source(run_config.data)
-    corpus = load_corpus(run_config.data, run_config.model.block_size)
+    task = run_config.task
+    if not isinstance(task, LanguageModel):
+        raise RequestError(f"task is {run_config.task_name}; lr-find is for task=language_model")
+    if task.model.counted:
+        raise RequestError(
+            f"model is {task.model_name}; it must be mlp or your own: counts have no learning rate to find"
+        )
+    run_config.check()
+    items = run_config.deal_items()
+    corpus = task.corpus(items.split.train, items.split.dev)
     params = {key: value for key, value in run_config.params().items() if not key.startswith("schedule")}
     params |= {f"lr_find.{key}": value for key, value in asdict(config).items() if key != "picture"}
     name = f"lr-find {run_name(run_config.params(), None)}"
-    run = open_tracking(cfg).start_run(name, "lr_find", params, {}, source, parts=("train",))
+    run = open_tracking(cfg).start_run(name, "lr_find", params, {}, items, parts=("train",))
     try:
         result = lr_range_test(
             corpus,
-            run_config.model,
-            run_config.optimizer,
-            run_config.train,
+            task.model,
+            task.optimizer,
+            task.training,
             LrRange(config.low, config.high, config.steps),
             run_config.seed,
-            run_config.device,
+            task.device,
         )
         for step, (lr, loss) in enumerate(zip(result.lr, result.smoothed, strict=True), 1):
             run.log_metrics({"lr": lr, "train_loss": loss}, step)

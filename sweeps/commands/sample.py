@@ -1,18 +1,14 @@
 """New words from a study's winner, or from a run."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from makemore.limits import check
-from makemore.sample import sample_words
-from makemore.train import generator_for, one_thread
-from sweeps.config.reading import DataConfig, read_node
+from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
 from sweeps.reports.leaderboard import find_confirmations, find_study, find_winner
-from sweeps.task.language_model.sources import load_source
-from sweeps.task.language_model.weights import SavedModel, load_weights
+from sweeps.task.recorded import RecordedRun, read_recorded
 from sweeps.tracking.store import open_tracking
 
 
@@ -49,28 +45,24 @@ def sample(cfg: DictConfig) -> str:
         run_id = str(winner["run_id"])
     else:
         run_id = str(store.find_runs([run_id], "run is")["run_id"].iloc[0])
-    saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
-    generator = generator_for(config.seed, "samples")
-    block_size = saved.model.config.block_size
-    for character in config.prefix:
-        if character not in saved.alphabet.characters:
-            raise RequestError(f"prefix is {config.prefix}; {character} is not one of {saved.alphabet.characters}")
-    with one_thread():
-        words = sample_words(
-            saved.model, saved.alphabet, block_size, config.n, generator, config.temperature, prefix=config.prefix
-        )
-    return "\n".join(_mark_known(words, store.fetch_artifact(run_id, "config.yaml"), saved))
+    recorded = read_recorded(
+        store.fetch_artifact(run_id, "config.yaml"), store.fetch_artifact(run_id, "weights.safetensors")
+    )
+    task, trained = recorded.config.task, recorded.trained
+    drawn = task.sample(trained, config.n, config.temperature, config.seed, config.prefix)
+    return "\n".join(_mark_known(drawn, recorded))
 
 
-def _mark_known(words: list[str], config_file: Path, saved: SavedModel) -> list[str]:
-    """The words, those marked that the model was trained on, and how many are new, where that can still be said."""
+def _mark_known(drawn: list[str], recorded: RecordedRun) -> list[str]:
+    """The samples, those marked that stand in train, and how many are new, where that can still be said."""
+    item = recorded.config.task.item
     try:
-        split = load_source(read_node(DataConfig, OmegaConf.load(config_file), "data")).split  # type: ignore[arg-type]
+        split = recorded.config.deal_items().split
     except RequestError as error:
-        return [*words, f"(which of them are new cannot be said: {error})"]
-    if split.fingerprint("train") != saved.train_fingerprint:
-        return [*words, "(which of them are new cannot be said: the list of words has changed since)"]
+        return [*drawn, f"(which of them are new cannot be said: {error})"]
+    if split.fingerprint("train") != recorded.trained.train_fingerprint:
+        return [*drawn, f"(which of them are new cannot be said: the list of {item}s has changed since)"]
     known = set(split.train)
-    new = sum(word not in known for word in words)
-    marked = [f"{word}  (in train)" if word in known else word for word in words]
-    return [*marked, f"({new} of {len(words)} are not among the training words)"]
+    new = sum(sample not in known for sample in drawn)
+    marked = [f"{sample}  (in train)" if sample in known else sample for sample in drawn]
+    return [*marked, f"({new} of {len(drawn)} are not among the training {item}s)"]

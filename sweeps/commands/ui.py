@@ -14,7 +14,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from omegaconf import DictConfig
 
 from makemore.limits import check
-from sweeps.config.reading import is_study_name, read_node
+from sweeps.config.names import is_study_name
+from sweeps.config.reading import read_node
 from sweeps.databases import resolve_url
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.trials import open_storage

@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 from optuna.trial import TrialState
 
-from sweeps.config.reading import RUN_KEYS, check_study_name
+from sweeps.config.names import check_study_name
 from sweeps.databases import hide_password
 from sweeps.errors import RequestError
+from sweeps.task.run_config import RUN_KEYS
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.confirm import ConfirmConfig, confirmations
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from makemore.bootstrap import intervals
 from makemore.evaluate import word_losses
 from makemore.train import generator_for, one_thread
-from sweeps.config.reading import DataConfig, read_node
+from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
-from sweeps.task.language_model.sources import load_source
+from sweeps.task.language_model.sources import DataConfig, load_source
 from sweeps.task.language_model.weights import load_weights
 from sweeps.tracking.store import TrackingStore, words_digest
 

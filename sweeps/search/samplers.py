@@ -20,7 +20,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial
 
-from sweeps.config.reading import one_line
+from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
 from sweeps.search.space import Setting, Space, grid_of
 

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from makemore.limits import LimitError
-from sweeps.config.reading import one_line
+from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
 
 Distributions = dict[str, BaseDistribution]

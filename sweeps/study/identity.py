@@ -4,19 +4,20 @@ from dataclasses import dataclass
 
 from hydra.errors import HydraException
 
-from sweeps.config.reading import DataConfig, one_line, read_run_config
+from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
 from sweeps.search.space import Space, corners
 from sweeps.study.jobs import Jobs
-from sweeps.task.language_model.sources import load_corpus, load_source
+from sweeps.task.items import Items
+from sweeps.task.run_config import read_run_config
 from sweeps.trials.confirm import ConfirmConfig
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Objective, space, fixed params and the words' fingerprints of a study, each under a name for messages."""
+    """Objective, space, fixed params and the items' fingerprints of a study, each under a name for messages."""
 
-    data: DataConfig
+    items: Items
     record: dict[str, str]
 
     def difference(self, recorded: dict[str, str]) -> str:
@@ -40,23 +41,25 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
         except HydraException as error:
             raise RequestError(one_line(error)) from None
         runs.append(read_run_config(job_cfg))
-        load_corpus(runs[-1].data, runs[-1].model.block_size)
+        runs[-1].check()
     params = [run.params() for run in runs]
     for key in space.distributions:
         if not all(key in one for one, setting in zip(params, settings, strict=True) if key in setting):
             raise RequestError(f"{key} cannot be searched; the keys of a run can: {', '.join(params[0])}")
-    data = runs[0].data
-    if any(run.data != data for run in runs):
-        raise RequestError("data cannot be searched: losses on different words do not compare; use a study for each")
-    split = load_source(data).split
-    # By what the winner is chosen: known before the first trial.
+    dealt = [run.deal_items() for run in runs]
+    items = dealt[0]
+    same = all(other.split.fingerprint("dev") == items.split.fingerprint("dev") for other in dealt)
+    if not same or any(key.partition(".")[0] == "data" for key in space.distributions):
+        noun = runs[0].task.item
+        raise RequestError(f"data cannot be searched: losses on different {noun}s do not compare; use a study for each")
+    # The rule by which the winner is chosen is known before the first trial.
     record = {"objective": "dev_loss", "of equal winners": "the first trial"}
     record |= {"confirm.top": str(confirm.top), "confirm.seeds": str(confirm.seeds)}
-    record |= {f"data {part}": split.fingerprint(part) for part in ("train", "dev")}
+    record |= {f"data {part}": items.split.fingerprint(part) for part in ("train", "dev")}
     record |= space.describe()
     # A trial may choose among groups with other keys; what all of them share and the space leaves alone is fixed.
-    # Of a user's file the content counts, not where it lies.
+    # For a user's file the content counts, not where it lies.
     for key, value in params[0].items():
         if key not in space.distributions and key != "data.path" and all(one.get(key) == value for one in params):
             record[key] = str(value)
-    return Identity(data, record)
+    return Identity(items, record)

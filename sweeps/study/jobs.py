@@ -14,7 +14,9 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeps.config.reading import one_line, write_yaml
+from sweeps.config.files import write_yaml
+from sweeps.config.messages import one_line
+from sweeps.config.names import name_own_classes
 from sweeps.errors import RequestError
 from sweeps.search.space import Setting, format_override
 
@@ -98,6 +100,7 @@ class Jobs:
         """The config of choices of groups, pickled, without and with its `hydra` node."""
         if groups not in self._packed:
             whole = self.hydra_context.config_loader.load_sweep_config(self._cfg, [*self._fixed, *groups])
+            name_own_classes(whole, whole.hydra.runtime.choices)
             OmegaConf.set_readonly(whole.hydra, False)
             cfg = whole.copy()
             with open_dict(cfg):

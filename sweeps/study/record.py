@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from sweeps.config.reading import one_line
+from sweeps.config.messages import one_line
 from sweeps.reports.insight import Insight, find_insight
 from sweeps.reports.leaderboard import Study, leaderboard, read_study
 from sweeps.reports.summary import as_notes, as_text

@@ -1,26 +1,26 @@
 """One tracked training run: from a composed config to a dev loss, with everything worth keeping in MLflow."""
 
-from collections.abc import Callable, Mapping
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from makemore.diagnosis import Finding, Signs, diagnose, examine
-from makemore.model import MLP
-from makemore.ngram import NgramConfig
-from makemore.sample import sample_words
-from makemore.train import Corpus, Evaluation, TrainResult, count_ngrams, generator_for, one_thread, train
-from sweeps.config.reading import RunConfig, read_run_config, write_yaml
+from makemore.train import Diverged, one_thread
+from sweeps.config.files import write_yaml
 from sweeps.databases import hide_password
 from sweeps.errors import RequestError
-from sweeps.task.language_model.pictures import draw_curve, draw_embedding
-from sweeps.task.language_model.sources import Source, load_corpus, load_source
-from sweeps.task.language_model.weights import save_weights
-from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
+from sweeps.task.item_losses import write_item_losses
+from sweeps.task.items import Items
+from sweeps.task.run_config import RunConfig, read_run_config
+from sweeps.task.task import Description, Trained
+from sweeps.tracking.store import TrackedRun, TrackingStore
 
-_SAMPLES = 20
 _TAG = 500  # characters
 _SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "model.order", "model.estimator", "seed")
 
@@ -33,22 +33,22 @@ class TrialOf:
     number: int
     parent_id: str
     searched: tuple[str, ...]  # the keys that vary, for the run's name
-    confirm_number: int | None = None  # of a run that confirms the trial with a fresh seed
+    confirm_number: int | None = None  # where the run confirms the trial with a fresh seed
     warm_start: str | None = None  # the name of the setting that was tried first, if it is one
 
     @property
     def kind(self) -> str:
-        """Of the run."""
+        """ "trial" or "confirm"."""
         return "trial" if self.confirm_number is None else "confirm"
 
     @property
     def subdir(self) -> str | None:
-        """Of the run's folder, where it is not hydra.sweep.subdir."""
+        """The run's folder, where it is not hydra.sweep.subdir."""
         return None if self.confirm_number is None else f"confirm/{self.confirm_number}"
 
     @property
     def tags(self) -> dict[str, str]:
-        """Of the run."""
+        """What tells the run's place in the study, as tags in MLflow."""
         tags = {"study": self.study, "trial_number": str(self.number)}
         tags |= {"warm_start": self.warm_start} if self.warm_start else {}
         return tags if self.confirm_number is None else {**tags, "confirm_number": str(self.confirm_number)}
@@ -65,7 +65,7 @@ class RungOf:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Of the run."""
+        """What tells the run's place in the ladder, as tags in MLflow."""
         return {"ladder": self.ladder, "rung": self.name}
 
 
@@ -75,8 +75,7 @@ class RunOutcome:
 
     dev_loss: float
     weights_digest: str
-    result: TrainResult
-    findings: list[Finding]
+    description: Description
 
 
 @dataclass(frozen=True)
@@ -85,49 +84,51 @@ class OpenRun:
 
     cfg: DictConfig
     config: RunConfig
-    source: Source
-    corpus: Corpus
+    items: Items
     tracked: TrackedRun
+    draws: bool  # whether somebody will look at this run's pictures
 
     def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
-        """Train, or count, and keep all for the record but how it ended.
+        """Train, and keep everything for the record except how the run ended.
+
+        Args:
+            report: called with the step and the dev loss of each evaluation; what it raises ends the run.
 
         Raises:
-            Exception: training failed, diverged, or was ended by `report`; the curve so far is kept, too.
+            Diverged: a dev loss is NaN or infinite.
+            Exception: training failed, or was ended by `report`; the curve so far is kept too.
         """
-        curve: list[Evaluation] = []
+        curve: list[Mapping[str, float]] = []
+        reporting = 0.0
 
-        def track(step: int, dev_loss: float) -> None:
-            point = curve[-1]
-            lr = {} if point.lr is None else {"lr": point.lr}
-            self.tracked.log_metrics({"train_loss": point.train_loss, "dev_loss": dev_loss, **lr}, step)
+        def track(step: int, dev_loss: float, **metrics: float) -> None:
+            nonlocal reporting
+            started = time.perf_counter()
+            if not math.isfinite(dev_loss):
+                raise Diverged(f"the dev loss is {dev_loss} at step {step}")
+            curve.append({"step": step, "dev_loss": dev_loss, **metrics})
+            self.tracked.log_metrics({**metrics, "dev_loss": dev_loss}, step)
             report(step, dev_loss)
+            reporting += time.perf_counter() - started
 
-        config = self.config
+        split, task = self.items.split, self.config.task
+        started = time.perf_counter()
         try:
-            if isinstance(config.model, NgramConfig):
-                result = count_ngrams(self.corpus, config.model, track, curve)
-            else:
-                result = train(
-                    self.corpus,
-                    config.model,
-                    config.optimizer,
-                    config.schedule,
-                    config.train,
-                    config.seed,
-                    config.device,
-                    track,
-                    curve,
+            trained = task.train(split.train, split.dev, self.config.seed, track)
+            seconds = time.perf_counter() - started - reporting
+            if not isinstance(trained, Trained):
+                raise TypeError(
+                    f"{type(task).__name__}.train returned {type(trained).__name__}; it must return Trained"
                 )
             with one_thread():
-                return self._keep(result, curve)
+                return self._keep(trained, curve, seconds)
         except BaseException:
-            if curve:  # what it came to
-                self.tracked.log_metrics({"steps": curve[-1].step}, curve[-1].step)
+            if curve:
+                self.tracked.log_metrics({"steps": curve[-1]["step"]}, int(curve[-1]["step"]))
             raise
 
     def train_and_end(self) -> RunOutcome:
-        """Train, or count, and record all, how it ended too.
+        """Train and record everything, also how the run ended.
 
         Raises:
             Exception: training failed or diverged; the run is recorded as such, with its curve so far.
@@ -142,58 +143,80 @@ class OpenRun:
         self.end("FINISHED")
         return outcome
 
-    def _keep(self, result: TrainResult, curve: list[Evaluation]) -> RunOutcome:
-        """Record a finished run's figures, files and diagnosis."""
-        config, source, run = self.config, self.source, self.tracked
-        signs = examine(result.model, self.corpus, result.best_dev_loss)
-        run.log_metrics(
-            {
-                "best_dev_loss": result.best_dev_loss,
-                "best_train_loss": signs.train_loss,
-                "gap": signs.gap,
-                "best_step": result.best_step,
-                "steps": curve[-1].step,
-                "train_seconds": result.train_seconds,
-                "evaluation_seconds": result.evaluation_seconds,
-                "steps_per_second": result.steps_per_second,
-                "parameters": result.parameters,
-            },
-            step=curve[-1].step,
-        )
-        generator = generator_for(config.seed, "samples")
-        words = sample_words(result.model, source.alphabet, config.model.block_size, _SAMPLES, generator)
-        findings = diagnose(curve, signs)
-        run.log_tags(
-            {
-                "diagnosis": ", ".join(finding.name for finding in findings) or "nothing stands out",
-                "mlflow.note.content": _notes(result, signs, findings, words),  # the UI's description of a run
-            }
-        )
+    def _keep(self, trained: Trained, curve: Sequence[Mapping[str, float]], seconds: float) -> RunOutcome:
+        """Record a finished run's figures, files and description."""
+        task, run, seed = self.config.task, self.tracked, self.config.seed
+        started = time.perf_counter()
+        losses, terms = item_losses(task, trained, self.items.split.dev)
+        dev_loss = float(losses.sum() / terms.sum())
+        evaluation_seconds = time.perf_counter() - started
+        description = task.describe(trained, dev_loss, seed)
+        steps = int(curve[-1]["step"]) if curve else 0
+        figures: dict[str, float] = {
+            "train_seconds": seconds,
+            "evaluation_seconds": evaluation_seconds,
+            "steps_per_second": steps / seconds,
+            "parameters": sum(parameter.numel() for parameter in trained.module.parameters()),
+            **trained.metrics,
+            **description.metrics,
+            "best_dev_loss": dev_loss,
+            "steps": steps,
+        }
+        run.log_metrics(figures, step=steps)
+        run.log_tags({**description.tags, "mlflow.note.content": description.note})  # the UI's description of a run
         with run.artifacts() as folder:
             self._write_config(folder / "config.yaml")
-            weights_digest = save_weights(folder / "weights.safetensors", result.model, source)
-            (folder / "samples.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-            draw_curve(curve, folder / "loss_curve.png")
-            if isinstance(result.model, MLP):
-                draw_embedding(result.model.C, source.alphabet, folder / "embedding.png")
-        return RunOutcome(result.best_dev_loss, weights_digest, result, findings)
+            fingerprint = self.items.split.fingerprint("train")
+            weights_digest = task.save(trained, folder / "weights.safetensors", fingerprint)
+            write_item_losses(folder / "dev_losses.safetensors", losses, terms)
+            for name, text in description.files.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            if self.draws:
+                task.draw(trained, curve, folder)
+        return RunOutcome(dev_loss, weights_digest, description)
 
     def _write_config(self, path: Path) -> None:
         """The whole resolved config: it means the same from another folder, and tells no password."""
         resolved: Any = OmegaConf.to_container(self.cfg, resolve=True)
-        resolved["data"]["path"] = self.config.data.path and str(self.source.path)
+        if self.items.path is not None and resolved["data"]["path"]:
+            resolved["data"]["path"] = str(self.items.path)
         resolved["study"]["storage"] = hide_password(resolved["study"]["storage"])
         resolved["tracking"]["uri"] = hide_password(resolved["tracking"]["uri"])
         write_yaml(path, resolved)
 
     def record(self, tags: Mapping[str, str]) -> None:
-        """Send what is kept, and tags: whoever dies then leaves a whole record, but for its status."""
+        """Send what is kept, and tags: whoever dies then leaves a whole record but for its status."""
         self.tracked.log_tags(_cut(tags))
         self.tracked.flush()
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Send what could not be sent before, and tags, and close the record as FINISHED, FAILED or KILLED."""
         self.tracked.end(status, _cut(tags or {}))
+
+
+def item_losses(task: Any, trained: Trained, items: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """A task's losses for items, checked; both (n,) float64.
+
+    Raises:
+        ValueError: not two tensors with a number for each item, or no terms.
+        Diverged: a loss is NaN or infinite.
+    """
+    name = type(task).__name__
+    with torch.no_grad():
+        answer = task.losses(trained, items)
+    wanted = (
+        f"it must return two tensors of {len(items)} numbers: the sum of losses and the number of terms for each item"
+    )
+    if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, Tensor) for part in answer)):
+        raise ValueError(f"{name}.losses returned {type(answer).__name__}; {wanted}")
+    losses, terms = (part.detach().cpu().double() for part in answer)
+    if losses.shape != (len(items),) or terms.shape != (len(items),):
+        raise ValueError(f"{name}.losses returned shapes {tuple(losses.shape)} and {tuple(terms.shape)}; {wanted}")
+    if not terms.sum() > 0:
+        raise ValueError(f"{name}.losses returned no terms; {wanted}")
+    if not torch.isfinite(losses).all():
+        raise Diverged("a dev loss of the trained model is NaN or infinite")
+    return losses, terms
 
 
 def open_run(
@@ -210,44 +233,23 @@ def open_run(
     Raises:
         RequestError: the config asks for what cannot be; only a trial is recorded, as failed.
     """
-    of = trial or rung
-    kind, parent_id, tags = (of.kind, of.parent_id, of.tags) if of else ("train", None, {})
+    place = trial or rung
+    kind, parent_id, tags = (place.kind, place.parent_id, place.tags) if place else ("train", None, {})
     params: dict[str, Any] = {"trial_number": trial.number} if trial else {}
     try:
         config = read_run_config(cfg)
-        source = load_source(config.data)
-        corpus = load_corpus(config.data, config.model.block_size)
+        config.check()
+        items = config.deal_items()
     except RequestError as error:
         if trial:  # a combination that the corners of the space did not show: the study records it as failed
             run = open_store().start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
             run.end("FAILED", _cut({"reason": str(error), "trial_state": "FAIL"}))
         raise
-    params |= config.params()
+    params |= {"task": config.task_name, **config.params()}
     tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
     name = rung.name if rung else run_name(params, trial)
-    tracked = open_store().start_run(name, kind, params, tags, source, parent_id)
-    return OpenRun(cfg, config, source, corpus, tracked)
-
-
-def run_training(cfg: DictConfig) -> str:
-    """Train what `cfg` says and record it as one MLflow run; returns what to say about it.
-
-    Raises:
-        RequestError: the config asks for what cannot be; nothing was recorded.
-        Exception: training failed or diverged; the run is recorded as such, with its curve so far.
-    """
-    run = open_run(cfg, lambda: open_tracking(cfg))
-    outcome = run.train_and_end()
-    result = outcome.result
-    if isinstance(run.config.model, NgramConfig):
-        how = f"{result.parameters} probabilities counted in {result.train_seconds:.2f} s"
-    else:
-        how = (
-            f"best at step {result.best_step}; {result.parameters} weights, {result.train_seconds:.1f} s at "
-            f"{result.steps_per_second:.0f} steps/s"
-        )
-    lines = [f"dev loss {outcome.dev_loss:.4f} nats per character, {how}; run {run.tracked.run_id}"]
-    return "\n".join(lines + [f"{finding.name}: {finding.text}" for finding in outcome.findings])
+    tracked = open_store().start_run(name, kind, params, tags, items, parent_id)
+    return OpenRun(cfg, config, items, tracked, draws=trial is None)
 
 
 def _cut(tags: Mapping[str, str]) -> dict[str, str]:
@@ -256,22 +258,10 @@ def _cut(tags: Mapping[str, str]) -> dict[str, str]:
 
 def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
     """A name that tells runs apart: what varies in the study, or the shape of a single run's model."""
-    keys = [key for key in (trial.searched if trial else _SHAPE) if key in params]
+    shape = _SHAPE if "model" in params else tuple(key for key in params if key.startswith("task."))
+    keys = [key for key in (trial.searched if trial else shape) if key in params]
     values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
     words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
     seed = [f"seed={params['seed']}"] if trial and trial.confirm_number is not None else []
-    return " ".join([f"#{trial.number:03d}" if trial else str(params["model"]), *seed, *words])
-
-
-def _notes(result: TrainResult, signs: Signs, findings: list[Finding], words: list[str]) -> str:
-    """What a person reads first of a finished run, in Markdown."""
-    return "\n".join(
-        [
-            f"Dev loss **{signs.dev_loss:.4f}**, train {signs.train_loss:.4f} (nats per character); "
-            f"{result.parameters} weights, {result.train_seconds:.1f} s of training, best at step {result.best_step}.",
-            "",
-            *([f"- **{finding.name}**: {finding.text}" for finding in findings] or ["Nothing stands out."]),
-            "",
-            "New words: " + ", ".join(words[:10]),
-        ]
-    )
+    first = f"#{trial.number:03d}" if trial else str(params.get("model", params.get("task")))
+    return " ".join([first, *seed, *words])

@@ -12,7 +12,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from makemore.limits import check
-from sweeps.config.reading import check_study_name, read_node, read_run_config
+from sweeps.config.names import check_study_name
+from sweeps.config.reading import read_node
 from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.search.samplers import make_pruner, make_sampler
@@ -22,7 +23,7 @@ from sweeps.study.jobs import Jobs
 from sweeps.study.processes import Processes, ProgressLine, usable_cores
 from sweeps.study.record import StudyRecord
 from sweeps.study.worker import News, Plan, Worker, close_dead_runs, constraint
-from sweeps.task.language_model.sources import load_source
+from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
 from sweeps.trials.trials import WARM_START, Standing, Trials, open_trials
@@ -193,7 +194,7 @@ def _open_study(
                 f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
                 "in tracking.experiment: give those it was recorded in, or another study.name"
             )
-        return standing, store.open_study_run(config.name, tags, load_source(identity.data))
+        return standing, store.open_study_run(config.name, tags, identity.items)
 
 
 def _count_workers(config: StudyConfig, standing: Standing) -> int:

@@ -20,13 +20,14 @@ from optuna.trial import Trial, TrialState
 
 from makemore.ngram import NgramConfig
 from makemore.train import Diverged, InfiniteLoss
-from sweeps.config.reading import one_line, read_run_config
+from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
 from sweeps.search.samplers import make_pruner, make_sampler, suggest
 from sweeps.search.space import Setting, Space
 from sweeps.study.jobs import Jobs
 from sweeps.study.runs import OpenRun, RunOutcome, TrialOf, open_run
 from sweeps.task.language_model.sources import load_source
+from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
 from sweeps.trials.trials import INTERRUPTED, REASONS, WARM_START, Lost, Standing, Trials

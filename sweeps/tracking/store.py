@@ -23,10 +23,11 @@ import pandas as pd
 from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
-from sweeps.config.reading import check_study_name, read_node
+from sweeps.config.names import check_study_name
+from sweeps.config.reading import read_node
 from sweeps.databases import hide_password, locked, resolve_url
 from sweeps.errors import RequestError
-from sweeps.task.language_model.sources import Source
+from sweeps.task.items import Items as Source
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes as long to import as a small query

@@ -5,7 +5,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from sweeps.config.reading import conf_dir, read_run_config
+from sweeps.config.files import conf_dir
+from sweeps.task.run_config import read_run_config
 from sweeps.errors import RequestError
 
 

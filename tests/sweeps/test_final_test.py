@@ -18,9 +18,9 @@ import torch
 from conftest import Makemore, call
 
 import sweeps.look.final_test
-from makemore import held_out
+from sweeps.task import held_out
 from makemore.data import GIVEN_NAMES, read_words
-from makemore.held_out import read_test_words
+from sweeps.task.held_out import read_test_items
 from sweeps.cli import run
 from sweeps.databases import close_databases
 from sweeps.look.record import Looks
@@ -84,7 +84,7 @@ def test_the_look_says_what_a_plain_computation_says_and_is_recorded_in_three_pl
     saved = load_weights(finished / "mlruns/artifacts" / result["run_id"] / "artifacts/weights.safetensors")
     stoi, block_size = saved.alphabet.stoi, saved.model.config.block_size
     total, count = 0.0, 0
-    for word in read_test_words(read_words(GIVEN_NAMES), "disjoint", 42):
+    for word in read_test_items(read_words(GIVEN_NAMES), "disjoint", 42):
         context = [0] * block_size
         for character in word + ".":
             logits = saved.model(torch.tensor([context]))
@@ -115,7 +115,7 @@ def test_a_second_call_prints_the_record_and_reads_nothing(
     def explode(*arguments: object) -> None:
         raise AssertionError("the test split was read")
 
-    monkeypatch.setattr(held_out, "read_test_words", explode)
+    monkeypatch.setattr(held_out, "read_test_items", explode)
     monkeypatch.setattr(sweeps.look.final_test, "evaluate", explode)
     again = makemore(*LOOK)
     assert again.code == 3
@@ -288,7 +288,7 @@ def test_a_claim_that_cannot_be_written_means_that_nothing_is_read(
     def explode(*arguments: object) -> None:
         raise AssertionError("the test split was read")
 
-    monkeypatch.setattr(held_out, "read_test_words", explode)
+    monkeypatch.setattr(held_out, "read_test_items", explode)
     Looks(f"sqlite:///{study}/mlruns/study.db").create()
     with closing(sqlite3.connect(study / "mlruns/study.db")) as database, database:
         database.execute("create trigger full before insert on looks begin select raise(abort, 'disk full'); end")
@@ -299,7 +299,7 @@ def test_a_claim_that_cannot_be_written_means_that_nothing_is_read(
 
 
 def test_a_claim_for_other_weights_is_never_completed(makemore: Makemore, study: Path) -> None:
-    child(study, ("read_test_words", "before"))
+    child(study, ("read_test_items", "before"))
     assert kinds(study) == {"claim": 1}
     with closing(sqlite3.connect(study / "mlruns/study.db")) as database, database:
         [(record,)] = database.execute("select record from looks").fetchall()
@@ -312,14 +312,14 @@ def test_a_claim_for_other_weights_is_never_completed(makemore: Makemore, study:
 def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -> None:
     """Run the command; note each reading of the split in a file; die before or after a step."""
     os.chdir(folder)
-    read = held_out.read_test_words
+    read = held_out.read_test_items
 
     def noted(*arguments: Any) -> list[str]:
         with reads.open("a") as file:
             file.write("read\n")
         return read(*arguments)
 
-    held_out.read_test_words = noted
+    held_out.read_test_items = noted
     if kill:
         place, name = STEPS[kill[0]]
         step = getattr(place, name)
@@ -340,7 +340,7 @@ def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -
 STORAGE: list[str] = []  # further arguments, for another database
 STEPS: dict[str, tuple[Any, str]] = {
     "claim": (Looks, "claim"),
-    "read_test_words": (held_out, "read_test_words"),
+    "read_test_items": (held_out, "read_test_items"),
     "evaluate": (sweeps.look.final_test, "evaluate"),
     "result": (Looks, "result"),
     "log_look": (TrackingStore, "log_look"),
@@ -390,7 +390,7 @@ def test_killed_at_any_step_the_same_command_ends_with_one_look_and_the_same_num
             assert (found["claim"], found["result"]) == (1, 1)
             attempts = found.get("attempt", 0)
             claimed = step != "claim" or moment == "after"
-            finished_before = step not in ("claim", "read_test_words", "evaluate") and (step, moment) != (
+            finished_before = step not in ("claim", "read_test_items", "evaluate") and (step, moment) != (
                 "result",
                 "before",
             )

@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sweeps.config.reading import conf_dir
+from sweeps.config.files import conf_dir
 from sweeps.errors import RequestError
 from sweeps.search.space import format_override
 from sweeps.study.jobs import Jobs

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeps.config.reading import conf_dir, read_node
+from sweeps.config.files import conf_dir
+from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
 from sweeps.search.space import Space, SpaceConfig, corners, format_override, grid_of, read_space, read_warm_start
 

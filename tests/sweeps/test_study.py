@@ -22,7 +22,9 @@ import sweeps.study.study
 import sweeps.study.worker
 import sweeps.task.language_model.sources
 from makemore.data import read_words
-from sweeps.config.reading import conf_dir, read_node, read_run_config
+from sweeps.config.files import conf_dir
+from sweeps.config.reading import read_node
+from sweeps.task.run_config import read_run_config
 from sweeps.search.space import Space, SpaceConfig, corners, format_override, read_space
 from sweeps.task.language_model.sources import load_corpus
 from sweeps.tracking.store import MlflowClient

@@ -5,10 +5,10 @@ import torch
 from conftest import Makemore
 
 from makemore.data import GIVEN_NAMES
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.ngram import Ngram, NgramConfig
 from makemore.train import build_corpus
-from sweeps.config.reading import DataConfig
+from sweeps.task.language_model.sources import DataConfig
 from sweeps.errors import RequestError
 from sweeps.task.language_model.sources import Source, load_source
 from sweeps.task.language_model.weights import digest_weights, load_weights, save_weights

@@ -6,56 +6,62 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from makemore.data import GIVEN_NAMES, Alphabet, DataError, Split, read_words, split_words
-from makemore.train import Corpus, build_corpus
-from sweeps.config.reading import DataConfig
+from makemore.data import GIVEN_NAMES, Alphabet, DataError, read_words
+from makemore.limits import LimitError
 from sweeps.errors import RequestError
+from sweeps.task.split import SplitConfig
 
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
 NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A list of words, split."""
+@dataclass(frozen=True)
+class DataConfig:
+    """Which list of words, and how it is split."""
 
     name: str
+    path: str | None
+    split: str
+    split_seed: int
+    boundary: str
+
+    def __post_init__(self) -> None:
+        SplitConfig(self.split, self.split_seed)
+        if self.path is not None and self.name != "file":
+            raise LimitError("path", self.path, "null, or belong to data=file")
+        if len(self.boundary) != 1 or self.boundary.isspace():
+            raise LimitError("boundary", repr(self.boundary), "one character, not a space")
+
+
+@dataclass(frozen=True, eq=False)
+class WordList:
+    """The words of a file, in its order, and their characters."""
+
     path: Path
+    words: tuple[str, ...]
     alphabet: Alphabet
-    split: Split
 
 
-def load_source(config: DataConfig) -> Source:
-    """Read and split the words that a run asks for, once a process while the file stays as it is.
+def load_words(config: DataConfig) -> WordList:
+    """The words that a run asks for, read once a process while the file stays as it is.
 
     Raises:
-        RequestError: the list cannot be had, read or split.
+        RequestError: the list cannot be had or read.
     """
     path = _find(config)
     try:
         stat = path.stat()
-        return _read(config, path, stat.st_mtime_ns, stat.st_size)
+        return _read(path, config.boundary, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise RequestError(f"data={config.name}: {path} cannot be read ({error.strerror})") from None
     except DataError as error:
         raise RequestError(f"data={config.name}: {error}") from None
 
 
-def load_corpus(config: DataConfig, block_size: int) -> Corpus:
-    """Examples of a source at one block size, built once a process."""
-    return _build(load_source(config), block_size)
-
-
 @functools.lru_cache(maxsize=4)
-def _read(config: DataConfig, path: Path, changed: int, size: int) -> Source:
-    words = read_words(path, config.boundary)
-    split = split_words(words, config.split, config.split_seed)
-    return Source(config.name, path, Alphabet.of(words, config.boundary), split)
-
-
-@functools.lru_cache(maxsize=16)
-def _build(source: Source, block_size: int) -> Corpus:
-    return build_corpus(source.split, source.alphabet, block_size)
+def _read(path: Path, boundary: str, changed: int, size: int) -> WordList:
+    words = tuple(read_words(path, boundary))
+    return WordList(path, words, Alphabet.of(words, boundary))
 
 
 def _find(config: DataConfig) -> Path:

@@ -1,0 +1,20 @@
+"""One training run, logged."""
+
+from omegaconf import DictConfig
+
+from sweeps.study.runs import open_run
+from sweeps.tracking.store import open_tracking
+
+
+def train(cfg: DictConfig) -> str:
+    """Train what `cfg` says and record it as one MLflow run; returns what to say about it.
+
+    Raises:
+        RequestError: the config asks for what cannot be; nothing was recorded.
+        Exception: training failed or diverged; the run is recorded as such, with its curve so far.
+    """
+    run = open_run(cfg, lambda: open_tracking(cfg))
+    outcome = run.train_and_end()
+    how, *remarks = outcome.description.remarks or ("trained",)
+    unit = run.config.task.unit
+    return "\n".join([f"dev loss {outcome.dev_loss:.4f} {unit}, {how}; run {run.tracked.run_id}", *remarks])

@@ -1,0 +1,44 @@
+"""What Hydra and OmegaConf say over several lines, in one line a user can act on."""
+
+import difflib
+from collections.abc import Sequence
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+NAMED_GROUPS = ("task", "data", "model", "optimizer", "schedule")  # `name` says which file of the group was chosen
+_NOISE = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error and of its cause in one line; for a mistyped name, with what was probably meant."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        return f"{group} is {name}; {any_of(name, error.options)}"
+    for raised in (error, error.__cause__):
+        if isinstance(raised, ConfigAttributeError | ConfigKeyError) and isinstance(raised.parent_node, DictConfig):
+            group, _, key = str(raised.full_key).rpartition(".")
+            if (known := _keys_of(group, raised.parent_node)) and key not in known:
+                name = raised.parent_node.get("name") if group in NAMED_GROUPS else None
+                kind = f"{group}={name}" if name else group
+                return f"{raised.full_key} is not a key{f' of {kind}' if kind else ''}; {any_of(key, known)}"
+    lines = [line.strip() for line in str(error).splitlines()]
+    if error.__cause__ is not None:
+        lines += [line.strip() for line in str(error.__cause__).splitlines()]
+    if isinstance(error, OverrideParseException):
+        lines.append("quote a value that has special characters, as in 'data.path=\"~/towns.txt\"'")
+    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(_NOISE)))
+
+
+def any_of(given: str, names: Sequence[str]) -> str:
+    """ "it must be a, b or c", after the name that was probably meant."""
+    near = difflib.get_close_matches(given, names, n=1)
+    listed = ", ".join(names[:-1]) + " or " * (len(names) > 1) + names[-1]
+    return (f"did you mean {near[0]}? " if near else "") + f"it must be {listed}"
+
+
+def _keys_of(group: str, node: DictConfig) -> list[str]:
+    """The keys that a user may give in a group, or at the root where `group` is empty."""
+    keys = [str(key) for key in node if not (group in NAMED_GROUPS and key == "name") and (group or key != "hydra")]
+    return [*keys, "experiment"] if not group and "space" in keys else keys  # a group that is null leaves no key

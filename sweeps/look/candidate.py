@@ -1,0 +1,132 @@
+"""A study's winner, proved before anything is claimed: its weights are the recorded ones, and so is its dev loss."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from makemore.train import one_thread
+from sweeps.errors import RequestError
+from sweeps.reports.leaderboard import find_confirmations, find_winner
+from sweeps.study.runs import item_losses
+from sweeps.task.items import Items
+from sweeps.task.recorded import read_recorded
+from sweeps.task.run_config import RunConfig
+from sweeps.task.task import Trained
+from sweeps.task.weights import digest_weights
+from sweeps.tracking.store import TrackingStore
+from sweeps.trials.confirm import ConfirmConfig, confirmations
+from sweeps.trials.trials import Standing, Trials
+
+_TOLERANCE = 1e-6  # nats, between the dev loss recorded and computed again: another machine rounds otherwise
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A study's winner, proved: its weights have the digest and the dev loss that were recorded."""
+
+    study: str
+    trial: FrozenTrial
+    confirmed: pd.DataFrame
+    config_hash: str
+    run: RunConfig
+    trained: Trained
+    items: Items
+
+    @property
+    def binding(self) -> dict[str, Any]:
+        """What a claim binds, and what must be the same when it is completed."""
+        split = self.items.split
+        return {
+            "study": self.study,
+            "trial": self.trial.number,
+            "run_id": self.trial.user_attrs["run_id"],
+            "weights_digest": self.trial.user_attrs["weights_digest"],
+            "config_hash": self.config_hash,
+            "dev_loss": self.trial.value,
+            "source": self.items.name,
+            "source_digest": split.source_digest,
+            "split_digest": split.fingerprint("test"),
+            "split": split.rule,
+            "split_seed": split.seed,
+        }
+
+
+def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Candidate:
+    """The study's winner by the rule that it was started with.
+
+    Raises:
+        RequestError: it has none yet, or what is recorded of it does not agree with its weights.
+    """
+    name, standing = trials.name, trials.standing()
+    check_idle(name, standing)
+    identity: dict[str, str] = trials.study.user_attrs.get("identity", {})
+    if "confirm.top" not in identity:
+        raise RequestError(
+            f"study.name is {name}; it does not say how its winner is chosen: makemore sweep made others"
+        )
+    rule = ConfirmConfig(int(identity["confirm.top"]), int(identity["confirm.seeds"]))
+    if not standing.ranking:
+        raise RequestError(
+            f"study.name is {name}; no trial of it is complete, so there is no winner: makemore sweep on"
+        )
+    confirmed = confirmations(_frame(standing), _frame(confirm.standing(), "confirms"), rule)
+    if rule.top and confirmed.empty:
+        raise RequestError(
+            f"study.name is {name}; its best trials are not confirmed yet, so there is no winner: makemore sweep on"
+        )
+    trial = standing.trials[int(confirmed["trial"].iloc[0])] if rule.top else standing.ranking[0]
+    runs = store.study_runs(name)
+    recorded = None if runs.empty else find_winner(runs, find_confirmations(store, name, runs))
+    if recorded is None or recorded["run_id"] != trial.user_attrs["run_id"]:
+        raise RequestError(
+            f"study.name is {name}; by study.storage its winner is trial {trial.number}, by tracking.uri another or "
+            "none: give the records that the study was made with"
+        )
+    run_id = str(recorded["run_id"])
+    recorded_run = read_recorded(
+        store.fetch_artifact(run_id, "config.yaml"), store.fetch_artifact(run_id, "weights.safetensors")
+    )
+    run, trained = recorded_run.config, recorded_run.trained
+    if digest_weights(trained.module.state_dict()) != trial.user_attrs["weights_digest"]:
+        raise RequestError(
+            f"study.name is {name}; the weights of run {run_id} are not those that were recorded: altered"
+        )
+    if why := run.task.why_no_look(trained):
+        raise RequestError(f"study.name is {name}; {why}: give a study whose winner has a finite test loss for sure")
+    items = run.deal_items()
+    if any(items.split.fingerprint(part) != identity[f"data {part}"] for part in ("train", "dev")):
+        where = items.path or items.name
+        raise RequestError(f"study.name is {name}; {where} is not the list of {run.task.item}s that it was made with")
+    with one_thread():
+        losses, terms = item_losses(run.task, trained, items.split.dev)
+    dev_loss = float(losses.sum() / terms.sum())
+    if not math.isclose(dev_loss, trial.values[0], abs_tol=_TOLERANCE):
+        raise RequestError(
+            f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, recorded is "
+            f"{trial.values[0]:.6f}: they are not the winner's"
+        )
+    return Candidate(name, trial, confirmed, str(recorded["config_hash"]), run, trained, items)
+
+
+def _frame(standing: Standing, number: str | None = None) -> pd.DataFrame:
+    """Trials with the columns of MLflow's table; `number` is the attribute that names the trial they are of."""
+    rows = [
+        {
+            "trial": trial.user_attrs[number] if number else trial.number,
+            "state": trial.state.name,
+            "best_dev_loss": trial.values[0] if trial.state == TrialState.COMPLETE else math.nan,
+        }
+        for trial in standing.trials
+    ]
+    return pd.DataFrame(rows, columns=["trial", "state", "best_dev_loss"])
+
+
+def check_idle(name: str, standing: Standing) -> None:
+    """Raise RequestError while trials of the study are running."""
+    if standing.running:
+        raise RequestError(
+            f"study.name is {name}; {standing.running} of its trials are running: wait until makemore sweep has ended"
+        )

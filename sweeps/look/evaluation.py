@@ -1,0 +1,69 @@
+"""What is read and computed once a look is claimed: the only place that gets test items."""
+
+from typing import Any
+
+import torch
+
+from makemore.bootstrap import intervals
+from makemore.train import one_thread
+from sweeps.look.candidate import Candidate
+from sweeps.look.record import ATTEMPT, CLAIM, Looks, Record
+from sweeps.study.runs import item_losses
+from sweeps.task import held_out
+from sweeps.task.items import groups_of, read_items
+
+
+def record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:
+    """Read the test split, evaluate, and write down what was seen."""
+    task, split = candidate.run.task, candidate.items.split
+    everything = read_items(task)
+    items = held_out.read_test_items(everything, split.rule, split.seed, groups_of(task, everything))
+    with one_thread():
+        result = evaluate(candidate, items)
+    attempts = sum(record.kind in (CLAIM, ATTEMPT) for record in looks.records(candidate.study))
+    looks.result({"study": candidate.study, "claim": claim.hash, "attempts": attempts, **result})
+
+
+def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:
+    """All that one look can say: mean losses in the task's unit, with 95 % intervals over items."""
+    task, split = candidate.run.task, candidate.items.split
+    losses, terms = item_losses(task, candidate.trained, items)
+    test_loss = float(losses.sum() / terms.sum())
+    baselines = task.baselines(split.train, split.dev, items)
+    differences = [baseline.losses - losses for baseline in baselines]
+    (low, high), *paired = intervals(torch.stack([losses, *differences], dim=1), terms, _generator())
+    known = set(split.train)
+    fresh = torch.tensor([item not in known for item in items])
+    confirmed = candidate.confirmed
+    too_good = float(confirmed["too_good"].iloc[0]) if len(confirmed) else None
+    return {
+        "test_loss": test_loss,
+        "test_loss_low": low,
+        "test_loss_high": high,
+        **task.figures(test_loss),
+        "item": task.item,
+        "term": task.term,
+        "unit": task.unit,
+        f"{task.item}s": len(items),
+        f"{task.term}s": int(terms.sum()),
+        "dev_loss": candidate.trial.value,
+        "gap": test_loss - candidate.trial.values[0],
+        "selection": too_good,
+        f"{task.item}s_also_in_train": int((~fresh).sum()),
+        "test_loss_without_them": float(losses[fresh].sum() / terms[fresh].sum()) if fresh.any() else None,
+        "baselines": [
+            {
+                "name": baseline.name,
+                "smoothing": baseline.smoothing,
+                "test_loss": float(baseline.losses.sum() / terms.sum()),
+                "difference": float((baseline.losses - losses).sum() / terms.sum()),
+                "low": lower,
+                "high": upper,
+            }
+            for baseline, (lower, upper) in zip(baselines, paired, strict=True)
+        ],
+    }
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)  # the same weights have the same interval

@@ -1,0 +1,70 @@
+"""A task's items, dealt into train and dev, and the fingerprints that name the parts."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from makemore.data import DataError, Split, split_words
+from sweeps.config.messages import one_line
+from sweeps.errors import RequestError
+from sweeps.task.split import SplitConfig
+from sweeps.task.task import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """Train and dev items of one list, and where they came from."""
+
+    name: str
+    path: Path | None
+    split: Split
+
+
+def deal_items(task: Task, config: SplitConfig) -> Items:
+    """Read a task's items and deal them.
+
+    Raises:
+        RequestError: the items cannot be read, or there are too few.
+    """
+    name, path = task.source()
+    items = read_items(task)
+    groups = groups_of(task, items)
+    if groups is not None and config.rule != "disjoint":
+        raise RequestError(f"data.split is {config.rule}; for a task that groups its items it must be disjoint")
+    try:
+        return Items(name, path, _split(items, groups, config))
+    except DataError as error:
+        raise RequestError(f"{name}: {error}") from None
+
+
+def read_items(task: Task) -> tuple[str, ...]:
+    """All items of a task, test items among them: only for dealing, and for the door.
+
+    Raises:
+        RequestError: they cannot be read, or are not text without line ends.
+    """
+    try:
+        items = tuple(task.read())
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f"{type(task).__name__}.read failed: {type(error).__name__}: {one_line(error)}") from None
+    for place, item in enumerate(items):
+        if not isinstance(item, str) or "\n" in item:
+            raise RequestError(
+                f"{type(task).__name__}.read returned {item!r} as item {place}; it must return text without line ends"
+            )
+    return items
+
+
+def groups_of(task: Task, items: Sequence[str]) -> tuple[str, ...] | None:
+    """The group of each item; None where each item is its own."""
+    if type(task).group is Task.group:
+        return None
+    return tuple(str(task.group(item)) for item in items)
+
+
+@functools.lru_cache(maxsize=4)
+def _split(items: tuple[str, ...], groups: tuple[str, ...] | None, config: SplitConfig) -> Split:
+    return split_words(items, config.rule, config.seed, groups)

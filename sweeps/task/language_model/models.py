@@ -1,0 +1,46 @@
+"""Which class a `model` node names, and the node that names a model: the shipped ones by name, others by `_target_`."""
+
+import dataclasses
+from typing import Any
+
+from makemore.mlp import MLPConfig
+
+from makemore.model import ModelConfig
+from makemore.ngram import NgramConfig
+from sweeps.config.reading import build
+from sweeps.config.targets import find_class
+from sweeps.errors import RequestError
+
+SHIPPED: dict[str, type[ModelConfig]] = {"mlp": MLPConfig, "ngram": NgramConfig}
+
+
+def read_model(tree: dict[str, Any]) -> tuple[str, ModelConfig]:
+    """The name and the checked config of a `model` node.
+
+    Raises:
+        RequestError: an unknown name, no such class, or a value that it does not take.
+    """
+    tree = dict(tree)
+    name, target = tree.pop("name", None), tree.pop("_target_", None)
+    if target is None:
+        if name not in SHIPPED:
+            raise RequestError(
+                f"model.name is {name}; it must be {' or '.join(SHIPPED)}, or your own class: "
+                "model._target_=MODULE.CLASS"
+            )
+        return str(name), build(SHIPPED[name], "model", tree, str(name))
+    kind = find_class("model", target, ModelConfig)
+    name = str(name or kind.__name__)
+    if not any(field.name == "block_size" for field in dataclasses.fields(kind)):
+        raise RequestError(
+            f"model._target_ is {target}; {kind.__name__} has no field block_size: it must have one, the characters of "
+            "context that the module is given"
+        )
+    return name, build(kind, "model", tree, name)
+
+
+def model_node(name: str, config: ModelConfig) -> dict[str, Any]:
+    """The `model` node that `read_model` reads back."""
+    kind = type(config)
+    target = {} if SHIPPED.get(name) is kind else {"_target_": f"{kind.__module__}.{kind.__qualname__}"}
+    return {"name": name, **target, **dataclasses.asdict(config)}  # type: ignore[call-overload]

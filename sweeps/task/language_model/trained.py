@@ -1,0 +1,27 @@
+"""A trained language model with all that its use needs."""
+
+from dataclasses import dataclass, field
+
+import torch
+from makemore.corpus import Corpus
+
+from makemore.data import Alphabet
+from makemore.model import ModelConfig
+from makemore.train import Evaluation, TrainResult
+from sweeps.task.task import Trained
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainedModel(Trained):
+    """A module, the config that says how it is asked, and the alphabet of its tokens."""
+
+    name: str  # of the model, as in model=NAME
+    config: ModelConfig
+    alphabet: Alphabet
+    result: TrainResult | None = None  # this and what follows: where it was trained in this process
+    curve: list[Evaluation] = field(default_factory=list)
+    corpus: Corpus | None = None
+
+    def draw_words(self, n: int, temperature: float, generator: torch.Generator, prefix: str) -> list[str]:
+        """`n` words, each beginning with the prefix, drawn character by character."""
+        return self.config.sample_words(self.module, self.alphabet, n, generator, temperature, prefix=prefix)

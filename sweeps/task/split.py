@@ -1,0 +1,19 @@
+"""By which rule items are dealt into train, dev and test."""
+
+from dataclasses import dataclass
+
+from makemore.data import SPLIT_RULES
+from makemore.limits import LimitError, check
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """By which rule, and with which seed, items are dealt."""
+
+    rule: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.rule not in SPLIT_RULES:
+            raise LimitError("split", self.rule, " or ".join(SPLIT_RULES))
+        check("split_seed", self.seed, low=0, high=2**63 - 1)
