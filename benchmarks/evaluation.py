@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from makemore.contexts import DistinctContexts, build_examples, distinct_contexts
 from makemore.data import Alphabet, split_words
 from makemore.evaluate import mean_loss
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.train import one_thread
 
 

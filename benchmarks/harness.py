@@ -24,7 +24,7 @@ from common import finish, parse_arguments
 from optuna.trial import TrialState, create_trial
 
 import sweeps.runs
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.train import Corpus, Evaluation, TrainResult
 from sweeps.cli import run
 from sweeps.tracking import MlflowClient, RunTag

@@ -17,7 +17,7 @@ from pathlib import Path
 from common import finish, parse_arguments
 
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
-from makemore.model import MLPConfig
+from makemore.mlp import MLPConfig
 from makemore.optimizer import SGD
 from makemore.schedule import Constant
 from makemore.train import TrainConfig, build_corpus, train

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from makemore.data import Alphabet, split_words
-from makemore.model import MLPConfig
+from makemore.mlp import MLPConfig
 from makemore.optimizer import AdamW
 from makemore.schedule import Cosine, OneCycle
 from makemore.train import Corpus, TrainConfig, TrainResult, build_corpus, one_thread, train

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from makemore.data import Alphabet, split_words
 from makemore.fast_step import FastStep
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.train import Corpus, TrainConfig, build_corpus, minibatches, one_thread
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from makemore.dropout import DropoutMask
-from makemore.model import MLP
+from makemore.mlp import MLP
 from makemore.optimizer import SGD, Optimizer
 
 

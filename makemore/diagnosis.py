@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from makemore.evaluate import mean_loss
-from makemore.model import MLP
+from makemore.mlp import MLP
 from makemore.ngram import Ngram
 from makemore.train import Corpus, Evaluation
 

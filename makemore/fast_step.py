@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from makemore.dropout import DropoutMask
 from makemore.limits import LimitError
-from makemore.model import MLP
+from makemore.mlp import MLP
 from makemore.optimizer import SGD, Optimizer
 
 PRECISIONS = ("float32", "bfloat16", "auto")

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from makemore.limits import check
-from makemore.model import MLPConfig
+from makemore.mlp import MLPConfig
 from makemore.optimizer import Optimizer
 from makemore.train import Corpus, Stepper, TrainConfig, generator_for, make_stepper, minibatches, one_thread
 

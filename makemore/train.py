@@ -19,7 +19,7 @@ from makemore.evaluate import count_impossible, mean_loss
 from makemore.fast_step import PRECISIONS, FastStep
 from makemore.kneser_ney import KneserNey
 from makemore.limits import LimitError, check
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.ngram import Ngram, NgramConfig
 from makemore.optimizer import Optimizer
 from makemore.schedule import Schedule, learning_rates

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
-from makemore.model import MLPConfig
+from makemore.mlp import MLPConfig
 from makemore.optimizer import AdamW
 from makemore.schedule import Cosine
 from makemore.train import TrainConfig, build_corpus, train

@@ -9,7 +9,7 @@ from torch import Tensor
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.diagnosis import Signs, diagnose, examine
 from makemore.evaluate import mean_loss
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.ngram import NgramConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.schedule import Constant, Cosine, Schedule

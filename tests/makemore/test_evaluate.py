@@ -3,7 +3,7 @@ import torch
 
 from makemore.data import Alphabet
 from makemore.evaluate import sum_by_word, word_losses
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 
 
 def test_losses_of_words_are_their_characters_summed() -> None:

@@ -5,7 +5,7 @@ import pytest
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.limits import LimitError
 from makemore.lr_range import LrRange, LrRangeResult, lr_range_test
-from makemore.model import MLPConfig
+from makemore.mlp import MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.train import TrainConfig, build_corpus
 

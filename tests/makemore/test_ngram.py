@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from makemore.data import GIVEN_NAMES, Alphabet, Split, read_words, split_words
 from makemore.evaluate import mean_loss
 from makemore.limits import LimitError
-from makemore.model import MLPConfig
+from makemore.mlp import MLPConfig
 from makemore.ngram import Ngram, NgramConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.sample import sample_words

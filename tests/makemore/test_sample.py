@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 import makemore.sample
 from makemore.data import Alphabet
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.sample import sample_words
 
 ALPHABET = Alphabet("abc")

@@ -8,7 +8,7 @@ import makemore.train
 from makemore.contexts import DistinctContexts
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.evaluate import mean_loss
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.schedule import Constant, Cosine
 from makemore.train import (

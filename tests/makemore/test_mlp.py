@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from makemore.limits import LimitError
-from makemore.model import MLP, MLPConfig
+from makemore.mlp import MLP, MLPConfig
 
 SHAPES = [(3, 10, 200, 27), (8, 24, 500, 27), (1, 2, 10, 5), (5, 16, 300, 300), (3, 10, 200, 27, True), (3, 10, 0, 27)]
 
