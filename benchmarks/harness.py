@@ -24,8 +24,9 @@ from common import finish, parse_arguments
 from optuna.trial import TrialState, create_trial
 
 import sweeps.runs
+from makemore.corpus import Corpus
 from makemore.mlp import MLP, MLPConfig
-from makemore.train import Corpus, Evaluation, TrainResult
+from makemore.train import Evaluation, TrainResult
 from sweeps.cli import run
 from sweeps.tracking import MlflowClient, RunTag
 

@@ -2,18 +2,25 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from makemore.autograd_step import AutogradStep
+from makemore.dropout import DropoutMask
+from makemore.fast_step import FastStep
 from makemore.limits import LimitError, check
+from makemore.model import ModelConfig
+from makemore.optimizer import Optimizer
+from makemore.train import Stepper, TrainConfig, generator_for
 
 INITIALIZATIONS = ("scaled", "normal")
 
 
 @dataclass(frozen=True)
-class MLPConfig:
+class MLPConfig(ModelConfig):
     """Shape of an MLP: `block_size` characters of context, `embedding_size` numbers each, at most one hidden layer."""
 
     block_size: int
@@ -23,6 +30,10 @@ class MLPConfig:
     direct: bool = False  # connections from the embeddings to the logits; without a hidden layer there are always some
     # "scaled": small logits, and inputs to tanh of unit variance; "normal": all from N(0, 1), as the lecture begins.
     initialization: str = "scaled"
+    overfitting_cure: ClassVar[str] = "more optimizer.weight_decay or model.dropout, or fewer model.hidden_neurons"
+    underfitting_cure: ClassVar[str] = (
+        "more model.hidden_neurons, a larger model.embedding_size, or a longer model.block_size"
+    )
 
     def __post_init__(self) -> None:
         if self.initialization not in INITIALIZATIONS:
@@ -37,11 +48,40 @@ class MLPConfig:
         """Whether embeddings are connected to the logits directly."""
         return self.direct or self.hidden_neurons == 0
 
+    def build(self, vocab_size: int, generator: torch.Generator) -> "MLP":
+        """An MLP with initial weights."""
+        return MLP(self, vocab_size, generator)
+
+    def check(self, vocab_size: int) -> None:
+        """Does nothing: the tests of this package cover the model."""
+
     def parameters(self, vocab_size: int) -> int:
         """Trainable numbers in the model."""
         inputs = self.block_size * self.embedding_size
         hidden = (inputs + 1 + vocab_size) * self.hidden_neurons
         return vocab_size * self.embedding_size + hidden + vocab_size + self.connects * inputs * vocab_size
+
+    def decayed(self, model: nn.Module) -> list[nn.Parameter]:
+        """The parameters that weight decay acts on."""
+        return cast(MLP, model).decayed
+
+    def make_step(self, model: nn.Module, optimizer: Optimizer, config: TrainConfig, seed: int, device: str) -> Stepper:
+        """The fast step on a CPU, and automatic differentiation elsewhere."""
+        mlp, dropout_generator = cast(MLP, model), generator_for(seed, "dropout")
+        if device == "cpu":
+            return FastStep(mlp, optimizer, dropout_generator, config.precision)
+        return MLPAutogradStep(mlp, optimizer, dropout_generator)
+
+    def embedding(self, model: nn.Module) -> Tensor:
+        """C, (vocab_size, embedding_size)."""
+        return cast(MLP, model).C
+
+    @torch.no_grad()
+    def saturated(self, model: nn.Module, x: Tensor) -> float:
+        """Share of tanh values beyond 0.99, for contexts x (n, block_size); 0 without a hidden layer."""
+        mlp = cast(MLP, model)
+        hidden = torch.tanh(mlp.C[x].flatten(1) @ mlp.W1 + mlp.b1)
+        return float((hidden.abs() > 0.99).sum()) / max(1, hidden.numel())
 
 
 class MLP(nn.Module):
@@ -113,3 +153,19 @@ class MLP(nn.Module):
         """
         matrices = [self.C, self.W1, self.W2] + ([] if self.D is None else [self.D])
         return matrices if self.config.hidden_neurons else [*matrices, self.b2]
+
+
+class MLPAutogradStep(AutogradStep):
+    """Training steps of an MLP by automatic differentiation: what the fast step must agree with."""
+
+    def __init__(self, model: MLP, optimizer: Optimizer, dropout_generator: torch.Generator) -> None:
+        super().__init__(model, optimizer, model.decayed, dropout_generator)
+        self.mlp, self.dropout_generator = model, dropout_generator
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The MLP's logits of one minibatch x, with a dropout mask of the fast step's kind."""
+        W1, dropout = self.mlp.W1, self.mlp.config.dropout
+        if dropout == 0:
+            return self.mlp(x)  # type: ignore[no-any-return]
+        mask = DropoutMask(len(x), W1.shape[1], dropout, W1.dtype, self.dropout_generator)
+        return self.mlp(x, mask.draw().to(W1.device))  # type: ignore[no-any-return]
