@@ -23,11 +23,12 @@ import torch
 from common import finish, parse_arguments
 from optuna.trial import TrialState, create_trial
 
-import sweeps.study.runs
+import sweeps.runs
+from makemore.corpus import Corpus
 from makemore.mlp import MLP, MLPConfig
-from makemore.train import Corpus, Evaluation, TrainResult
+from makemore.train import Evaluation, TrainResult
 from sweeps.cli import run
-from sweeps.tracking.store import MlflowClient, RunTag
+from sweeps.tracking import MlflowClient, RunTag
 
 SIZES = (10, 500, 2000)
 LIMITS = {10: 0.12, 2000: 0.3}
@@ -88,7 +89,7 @@ def measure(count: int, reports: int) -> float:
     """Mean seconds from one training to the next."""
     training = NoTraining(reports)
     finished = len(optuna.load_study(study_name="harness", storage="sqlite:///mlruns/study.db").trials)
-    with mock.patch.object(sweeps.study.runs, "train", training):
+    with mock.patch.object(sweeps.runs, "train", training):
         sweep(finished + count + 1)
     return statistics.mean(later - earlier for earlier, later in zip(training.times, training.times[1:], strict=False))
 
@@ -96,7 +97,7 @@ def measure(count: int, reports: int) -> float:
 def measure_study(count: int) -> dict[tuple[int, int], float]:
     """Mean seconds at each size with each number of reports, in a new study."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        with mock.patch.object(sweeps.study.runs, "train", NoTraining(10)):
+        with mock.patch.object(sweeps.runs, "train", NoTraining(10)):
             sweep(SIZES[0])
         means = {}
         for size in SIZES:

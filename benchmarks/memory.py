@@ -16,11 +16,12 @@ from pathlib import Path
 
 from common import finish, parse_arguments
 
+from makemore.corpus import build_corpus
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.mlp import MLPConfig
 from makemore.optimizer import SGD
 from makemore.schedule import Constant
-from makemore.train import TrainConfig, build_corpus, train
+from makemore.train import TrainConfig, train
 
 
 def write_items(path: Path, items: int) -> None:

@@ -18,11 +18,12 @@ from common import finish, load_words, parse_arguments
 from torch import Tensor
 from torch.nn import functional as F
 
+from makemore.corpus import Corpus, build_corpus
 from makemore.data import Alphabet, split_words
 from makemore.mlp import MLPConfig
 from makemore.optimizer import AdamW
 from makemore.schedule import Cosine, OneCycle
-from makemore.train import Corpus, TrainConfig, TrainResult, build_corpus, one_thread, train
+from makemore.train import TrainConfig, TrainResult, one_thread, train
 
 TARGET = 2.17
 LECTURE_STEPS = 200_000

@@ -15,11 +15,12 @@ import torch
 from common import alternate, finish, load_words, parse_arguments
 from torch.nn import functional as F
 
+from makemore.corpus import Corpus, build_corpus
 from makemore.data import Alphabet, split_words
 from makemore.fast_step import FastStep
 from makemore.mlp import MLP, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
-from makemore.train import Corpus, TrainConfig, build_corpus, minibatches, one_thread
+from makemore.train import TrainConfig, minibatches, one_thread
 
 Loop = Callable[[int], None]  # takes that many training steps
 ADAMW = AdamW(weight_decay=0.01, beta1=0.9, beta2=0.999, epsilon=1e-8)  # torch's defaults

@@ -1,12 +1,15 @@
 """From words to (context, next character) examples: views over one token stream, and their distinct contexts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from makemore.data import Alphabet
+from makemore.ranks import rank_rows
+from makemore.sequences import SharedSequences, share_prefixes
 
 _WORDS_AT_A_TIME = 500_000  # bounds the memory of encoding: some twenty bytes a character while it lasts
 _INT32 = 2**31 - 2**29  # stream positions beyond this are int64
@@ -102,13 +105,23 @@ class DistinctContexts:
             self.x[:1, :0], offsets, next_tokens, counts, torch.zeros_like(self.index), self.vocab_size
         )
 
-    def blocks(self, rows: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Blocks of at most `rows` contexts: (x, and of its pairs the row in x, the next token, the count)."""
+    @cached_property
+    def sequences(self) -> SharedSequences:
+        """The same contexts for modules that give logits at every position; made at first use."""
+        return share_prefixes(self.x, self.vocab_size)
+
+    def entry_of(self, contexts: Tensor, next_tokens: Tensor) -> Tensor:
+        """The entries of pairs of a context and a next token that follows it, (k,) int64; both are (k,) int64."""
+        row = torch.repeat_interleave(self.offsets.diff())
+        return torch.searchsorted(row * self.vocab_size + self.next_tokens, contexts * self.vocab_size + next_tokens)
+
+    def blocks(self, rows: int) -> Iterator[tuple[Tensor, Tensor, slice]]:
+        """Blocks of at most `rows` contexts: x, where the block's entries stand, and the row in x of each entry."""
         for start in range(0, len(self), rows):
             stop = min(start + rows, len(self))
-            pairs = slice(int(self.offsets[start]), int(self.offsets[stop]))
             row = torch.repeat_interleave(self.offsets[start + 1 : stop + 1] - self.offsets[start:stop])
-            yield self.x[start:stop].long(), row, self.next_tokens[pairs].long(), self.counts[pairs]
+            entries = slice(int(self.offsets[start]), int(self.offsets[stop]))
+            yield self.x[start:stop].long(), row, entries
 
 
 def entries_of(offsets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,17 +146,3 @@ def distinct_contexts(examples: Examples) -> DistinctContexts:
     offsets = torch.searchsorted(pair, torch.arange(m + 1) * vocab_size)
     next_tokens = (pair % vocab_size).to(x.dtype)
     return DistinctContexts(x, offsets, next_tokens, counts.int(), index.int(), vocab_size)
-
-
-def rank_rows(columns: Iterable[Tensor], rows: int, vocab_size: int) -> tuple[int, Tensor]:
-    """How many distinct rows of tokens there are, and the lexicographic rank of each row, (rows,) int64."""
-    key = torch.zeros(rows, dtype=torch.int64)
-    largest = 1  # exclusive bound of the keys so far
-    for column in columns:
-        if largest * vocab_size >= 2**62:  # long rows: rank the prefixes, so that keys keep fitting into int64
-            key = torch.unique(key, return_inverse=True)[1]
-            largest = rows
-        key.mul_(vocab_size).add_(column)
-        largest *= vocab_size
-    distinct, rank = torch.unique(key, return_inverse=True)
-    return len(distinct), rank

@@ -1,64 +1,64 @@
-"""What the lectures teach to see in a run by eye, said in words with the figures behind it."""
+"""What the lectures teach to see in a run by eye, in words and with the numbers behind them."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 from torch import nn
 
-from makemore.evaluate import mean_loss
-from makemore.model import MLP
-from makemore.ngram import Ngram
-from makemore.train import Corpus, Evaluation
+from makemore.corpus import Corpus
+from makemore.evaluate import device_of
+from makemore.model import ModelConfig
+from makemore.train import Evaluation
 
 _EXAMINED = 500  # contexts of dev whose hidden layer is looked at
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What a trained model shows beside its curve; losses in nats per character, of the kept weights."""
+    """What a trained model shows besides its curve; losses in nats per character, with the kept weights."""
 
     train_loss: float  # on as many examples of train as dev has
     dev_loss: float
     saturated: float  # share of the hidden layer's values beyond 0.99, where no gradient passes
     guessing: float  # the loss of the uniform distribution
-    counted: bool = False  # whether the model is one of counts
+    overfitting_cure: str = ModelConfig.overfitting_cure  # what to try, in words that name the model's own keys
+    underfitting_cure: str = ModelConfig.underfitting_cure
 
     @property
     def gap(self) -> float:
-        """By how much dev is worse than train."""
+        """The dev loss minus the train loss."""
         return self.dev_loss - self.train_loss
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to see, in a word and in a sentence that says what to try."""
+    """One observation: its name, and a sentence that says what to try."""
 
     name: str
     text: str
 
 
-@torch.no_grad()
-def examine(model: nn.Module, corpus: Corpus, dev_loss: float) -> Signs:
-    """Look at a trained model; takes about as long as two evaluations of dev."""
-    saturated = 0.0
-    counted = isinstance(model, Ngram)
-    if isinstance(model, MLP):
-        x = corpus.dev_contexts.x
-        x = x[:: max(1, len(x) // _EXAMINED)].long().to(model.W1.device)
-        hidden = torch.tanh(model.C[x].flatten(1) @ model.W1 + model.b1)
-        saturated = float((hidden.abs() > 0.99).sum()) / max(1, hidden.numel())
-    guessing = math.log(corpus.alphabet.vocab_size)
-    return Signs(mean_loss(model, corpus.train_sample), dev_loss, saturated, guessing, counted)
+def examine(config: ModelConfig, model: nn.Module, corpus: Corpus, dev_loss: float) -> Signs:
+    """The signs that a trained model shows; takes about as long as two evaluations of dev."""
+    x = corpus.dev_contexts.x
+    x = x[:: max(1, len(x) // _EXAMINED)].long().to(device_of(model))
+    return Signs(
+        train_loss=config.mean_loss(model, corpus.train_sample),
+        dev_loss=dev_loss,
+        saturated=config.saturated(model, x),
+        guessing=math.log(corpus.alphabet.vocab_size),
+        overfitting_cure=config.overfitting_cure,
+        underfitting_cure=config.underfitting_cure,
+    )
 
 
 def diagnose(curve: Sequence[Evaluation], signs: Signs) -> list[Finding]:
     """What stands out in a finished run; empty if nothing does.
 
-    The limits are of relative size, so that they hold for any list of words. Fitted by eye to some dozens of runs on
-    two lists (docs/log.md).
+    The limits are relative, so that they hold for any list of words. They were chosen by eye on some dozens of runs
+    with two lists (docs/log.md).
     """
     findings = [_worse_than_guessing(signs), _scattered(curve), _saturated(signs)]
     findings += [_overfitting(curve, signs) or _noisy(curve) or _unfinished(curve, signs) or _underfitting(signs)]
@@ -100,18 +100,15 @@ def _overfitting(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
     best, last = min(curve, key=lambda point: point.dev_loss), curve[-1]
     rise = last.dev_loss - best.dev_loss
     figures = f"dev {signs.dev_loss:.3f} against train {signs.train_loss:.3f}"
-    cure = "more optimizer.weight_decay or model.dropout, or fewer model.hidden_neurons"
-    if signs.counted:
-        cure = "more model.smoothing, model.estimator=kneser_ney, or a smaller model.order"
     if rise > 0.01 * signs.dev_loss and best.train_loss - last.train_loss > rise / 2:
         when = f"step {best.step}" + (", the first evaluation," if best is curve[0] else "")
         return Finding(
             "overfitting",
             f"the dev loss rose by {rise:.3f} after {when} while train's went on falling ({figures} where it was "
-            f"best): fewer train.steps, {cure}",
+            f"best): fewer train.steps, {signs.overfitting_cure}",
         )
     if signs.gap > 0.08 * signs.dev_loss:
-        return Finding("overfitting", f"{figures}, a gap of {signs.gap:.3f}: {cure}")
+        return Finding("overfitting", f"{figures}, a gap of {signs.gap:.3f}: {signs.overfitting_cure}")
     return None
 
 
@@ -159,9 +156,8 @@ def _per_rate(curve: Sequence[Evaluation], start: float, stop: float) -> float:
 def _underfitting(signs: Signs) -> Finding | None:
     if signs.gap > 0.015 * signs.dev_loss:
         return None
-    cure = "more model.hidden_neurons, a larger model.embedding_size, or a longer model.block_size"
-    if signs.counted:
-        cure = "a larger model.order"
     return Finding(
-        "underfitting", f"train ({signs.train_loss:.3f}) and dev ({signs.dev_loss:.3f}) are as good as equal: {cure}"
+        "underfitting",
+        f"train ({signs.train_loss:.3f}) and dev ({signs.dev_loss:.3f}) are as good as equal: "
+        f"{signs.underfitting_cure}",
     )

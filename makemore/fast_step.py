@@ -6,14 +6,18 @@ itself or its bfloat16 twin; and large products write rows as long as they can (
 that), because writing rows as short as vocab_size takes up to twice the time.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from makemore.dropout import DropoutMask
 from makemore.limits import LimitError
-from makemore.model import MLP
 from makemore.optimizer import SGD, Optimizer
+
+if TYPE_CHECKING:
+    from makemore.mlp import MLP
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 _PIECE_NUMBERS = 400_000  # targets and indices prepared at a time: few calls a step, little memory
@@ -60,7 +64,7 @@ class FastStep:
     """
 
     def __init__(
-        self, model: MLP, optimizer: Optimizer, dropout_generator: torch.Generator, precision: str = "float32"
+        self, model: "MLP", optimizer: Optimizer, dropout_generator: torch.Generator, precision: str = "float32"
     ) -> None:
         if precision not in PRECISIONS:
             raise LimitError("precision", precision, " or ".join(PRECISIONS))

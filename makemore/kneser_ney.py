@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from makemore.contexts import DistinctContexts, entries_of, rank_rows
+from makemore.contexts import DistinctContexts, entries_of
+from makemore.ranks import rank_rows
 
 
 @dataclass(frozen=True)

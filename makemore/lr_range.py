@@ -3,19 +3,20 @@
 import math
 from dataclasses import dataclass
 
+from makemore.corpus import Corpus
 from makemore.limits import check
-from makemore.model import MLPConfig
+from makemore.model import ModelConfig
 from makemore.optimizer import Optimizer
-from makemore.train import Corpus, Stepper, TrainConfig, generator_for, make_stepper, minibatches, one_thread
+from makemore.train import TrainConfig, generator_for, minibatches, one_thread
 
 _SMOOTHING = 0.95  # of the exponential mean over steps
-_DIVERGED = 1.5  # the test ends where the smoothed loss is so many times its lowest
+_DIVERGED = 1.5  # the test ends when the smoothed loss exceeds its lowest value by this factor
 _CHUNK = 10  # steps between two looks at the loss
 
 
 @dataclass(frozen=True)
 class LrRange:
-    """Learning rates to try: from `low` to `high`, rising by the same factor at each of `steps` steps."""
+    """Learning rates to try: from `low` to `high`, each a constant factor above the one before, in `steps` steps."""
 
     low: float
     high: float
@@ -34,24 +35,24 @@ class LrRange:
 
 @dataclass(frozen=True)
 class LrRangeResult:
-    """What a range test saw, up to where it diverged, and what it suggests."""
+    """The losses of a range test, up to where it diverged, and the rates that it suggests."""
 
     lr: list[float]
     loss: list[float]  # of each step's minibatch, before it
     smoothed: list[float]
     search_low: float  # where the smoothed loss falls fastest, per factor of the rate
     search_high: float  # where it is lowest
-    suggestion: float  # their geometric mean: the first is too careful for a rate that decays, the second at the edge
+    suggestion: float  # their geometric mean: search_low is too careful for a rate that decays, search_high too bold
     diverged: bool
 
 
 class NoRange(ArithmeticError):
-    """A range test saw no falling loss: start at a lower rate, or end at a higher one."""
+    """A range test cannot suggest a rate. If the loss did not fall, start at a lower rate or end at a higher one."""
 
 
 def lr_range_test(
     corpus: Corpus,
-    model_config: MLPConfig,
+    model_config: ModelConfig,
     optimizer: Optimizer,
     config: TrainConfig,
     lr_range: LrRange,
@@ -61,9 +62,12 @@ def lr_range_test(
     """Train one model on minibatches of train while the learning rate rises log-uniformly.
 
     Raises:
-        NoRange: the loss did not fall, so nothing can be suggested.
+        NoRange: the loss did not fall, or the model is counted, so nothing can be suggested.
     """
-    stepper: Stepper = make_stepper(corpus, model_config, optimizer, config, seed, device)
+    if model_config.counted:
+        raise NoRange("this model is counted: it has no learning rate")
+    model = model_config.new(corpus.alphabet.vocab_size, seed).to(device)
+    stepper = model_config.make_step(model, optimizer, config, seed, device)
     batches = generator_for(seed, "batches")
     rates = lr_range.rates()
     losses: list[float] = []
@@ -72,7 +76,7 @@ def lr_range_test(
     with one_thread():
         while len(losses) < len(rates) and not diverged:
             chunk = rates[len(losses) : len(losses) + _CHUNK]
-            for x, y in minibatches(corpus, config, len(chunk), batches, device):
+            for x, y in minibatches(corpus, config, len(chunk), batches, device, model_config.every_position):
                 for loss in stepper.run(x, y, chunk[: len(x)]).tolist():
                     losses.append(loss)
                     mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss

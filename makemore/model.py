@@ -1,115 +1,152 @@
-"""The neural language model of Bengio et al. 2003, with or without direct connections from embeddings to logits."""
+"""The seam for a language model of one's own: a frozen dataclass that builds a module, and what differs between models.
 
-import math
-from dataclasses import dataclass
+```python
+@dataclass(frozen=True)
+class GRU(ModelConfig):
+    block_size: int
+    embedding_size: int
+    hidden_neurons: int
+    every_position: ClassVar[bool] = True
+
+    def build(self, vocab_size: int, generator: torch.Generator) -> nn.Module: ...
+```
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from makemore.limits import LimitError, check
+from makemore import evaluate
+from makemore.autograd_step import AutogradStep
+from makemore.contexts import DistinctContexts
+from makemore.corpus import Corpus
+from makemore.data import Alphabet
+from makemore.optimizer import Optimizer
+from makemore.probe import ModelError, probe
+from makemore.random_state import PrivateRandomState
+from makemore.schedule import Schedule
+from makemore.train import (
+    Evaluation,
+    Stepper,
+    TrainConfig,
+    TrainResult,
+    count_parameters,
+    generator_for,
+    train,
+)
 
-INITIALIZATIONS = ("scaled", "normal")
+__all__ = ["ModelConfig", "ModelError"]
 
 
-@dataclass(frozen=True)
-class MLPConfig:
-    """Shape of an MLP: `block_size` characters of context, `embedding_size` numbers each, at most one hidden layer."""
+class ModelConfig(ABC):
+    """Base class of models: subclass it as a frozen dataclass whose fields are the hyperparameters.
 
-    block_size: int
-    embedding_size: int
-    hidden_neurons: int  # 0: no hidden layer
-    dropout: float  # of the hidden layer, while training
-    direct: bool = False  # connections from the embeddings to the logits; without a hidden layer there are always some
-    # "scaled": small logits, and inputs to tanh of unit variance; "normal": all from N(0, 1), as the lecture begins.
-    initialization: str = "scaled"
+    Only `block_size` and `build` are required. The other methods suit any module; override one where your model has a
+    better answer.
+    """
 
-    def __post_init__(self) -> None:
-        if self.initialization not in INITIALIZATIONS:
-            raise LimitError("initialization", self.initialization, " or ".join(INITIALIZATIONS))
-        check("block_size", self.block_size, low=1, high=64)
-        check("embedding_size", self.embedding_size, low=1, high=4096)
-        check("hidden_neurons", self.hidden_neurons, low=0, high=65536)
-        check("dropout", self.dropout, low=0, high=0.99)
+    # False: the module maps contexts (n, block_size) int64, padded on the left with token 0, the boundary, to logits
+    # (n, vocab_size) of the next character.
+    # True: it maps sequences (n, block_size) int64, padded on the right, to logits (n, block_size, vocab_size) of the
+    # character after each position, and looks at no later position: recurrent nets, transformers.
+    every_position: ClassVar[bool] = False
+    counted: ClassVar[bool] = False  # True: fitted by counting, without optimizer, schedule, steps and seed
+    # What to try against overfitting and underfitting, in words that name the model's own keys.
+    overfitting_cure: ClassVar[str] = "more optimizer.weight_decay, or a smaller model"
+    underfitting_cure: ClassVar[str] = "a larger model, or a longer model.block_size"
 
-    @property
-    def connects(self) -> bool:
-        """Whether embeddings are connected to the logits directly."""
-        return self.direct or self.hidden_neurons == 0
+    if TYPE_CHECKING:  # at run time a property here would become the default value of the subclass's field
+
+        @property
+        def block_size(self) -> int:
+            """The longest context, in characters: a field or a property of the subclass."""
+
+    @abstractmethod
+    def build(self, vocab_size: int, generator: torch.Generator) -> nn.Module:
+        """A module with initial weights, on the CPU.
+
+        Args:
+            vocab_size: characters and the boundary.
+            generator: for initial weights that you draw yourself. PyTorch's own initialisation, as of nn.Linear, is
+                reproducible without it.
+        """
+
+    def new(self, vocab_size: int, seed: int) -> nn.Module:
+        """The module that `build` makes with a seed; torch's global random state stays as it was."""
+        with PrivateRandomState(generator_for(seed, "initialization"), torch.device("cpu")).used():
+            return self.build(vocab_size, generator_for(seed, "weights"))
+
+    def restore(self, vocab_size: int, weights: Mapping[str, Tensor]) -> nn.Module:
+        """The module whose state_dict() is `weights`, in evaluation mode."""
+        model = self.new(vocab_size, seed=0)
+        model.load_state_dict(weights)
+        return model.eval()
+
+    def check(self, vocab_size: int) -> None:
+        """Build a module and try it out before anything is trained.
+
+        Raises:
+            ModelError: the module is not what this class promises.
+        """
+        probe(self, vocab_size)
 
     def parameters(self, vocab_size: int) -> int:
         """Trainable numbers in the model."""
-        inputs = self.block_size * self.embedding_size
-        hidden = (inputs + 1 + vocab_size) * self.hidden_neurons
-        return vocab_size * self.embedding_size + hidden + vocab_size + self.connects * inputs * vocab_size
+        return count_parameters(self.new(vocab_size, seed=0))
 
+    def decayed(self, model: nn.Module) -> list[nn.Parameter]:
+        """The parameters that weight decay acts on: matrices and the like, but no biases and no scales."""
+        return [parameter for parameter in model.parameters() if parameter.dim() >= 2]
 
-class MLP(nn.Module):
-    """logits = tanh(concat(C[x]) W1 + b1) W2 + b2, the parameters as in the lecture, and + concat(C[x]) D where direct.
+    def make_step(self, model: nn.Module, optimizer: Optimizer, config: TrainConfig, seed: int, device: str) -> Stepper:
+        """What takes the training steps on a module that is on `device`."""
+        return AutogradStep(model, optimizer, self.decayed(model), generator_for(seed, "dropout"))
 
-    C (vocab_size, embedding_size), W1 (block_size * embedding_size, hidden_neurons), b1 (hidden_neurons,),
-    W2 (hidden_neurons, vocab_size), b2 (vocab_size,), D (block_size * embedding_size, vocab_size) or None. Without a
-    hidden layer W1, b1 and W2 are empty, and what is left is logits = concat(C[x]) D + b2.
-    """
+    def fit(
+        self,
+        corpus: Corpus,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        config: TrainConfig,
+        seed: int,
+        device: str = "cpu",
+        report: Callable[[int, float], None] = lambda step, dev_loss: None,
+        curve: list[Evaluation] | None = None,
+    ) -> TrainResult:
+        """A trained model; arguments and errors are those of `makemore.train.train`."""
+        return train(corpus, self, optimizer, schedule, config, seed, device, report, curve)
 
-    def __init__(self, config: MLPConfig, vocab_size: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
-        inputs, hidden = config.block_size * config.embedding_size, config.hidden_neurons
+    def evaluations(self, config: TrainConfig) -> int:
+        """How many times `fit` reports."""
+        return 1 if self.counted else config.evaluations
 
-        scaled = config.initialization == "scaled"
+    def next_logits(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Logits of the next character, (n, vocab_size), also for a module that gives logits at every position.
 
-        def normal(*shape: int, deviation: float) -> nn.Parameter:
-            return nn.Parameter(torch.randn(*shape, generator=generator) * (deviation if scaled else 1.0))
-
-        def bias(size: int) -> nn.Parameter:
-            return nn.Parameter(torch.zeros(size)) if scaled else normal(size, deviation=1.0)
-
-        self.C = normal(vocab_size, config.embedding_size, deviation=1.0)
-        self.W1 = normal(inputs, hidden, deviation=1 / math.sqrt(inputs))  # few inputs to tanh saturate it
-        self.b1 = bias(hidden)
-        self.W2 = normal(hidden, vocab_size, deviation=0.1 / math.sqrt(max(hidden, 1)))  # first loss: log(vocab_size)
-        self.b2 = bias(vocab_size)
-        self.D = normal(inputs, vocab_size, deviation=0.1 / math.sqrt(inputs)) if config.connects else None
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits (n, vocab_size) of contexts x, (n, block_size) int64 in [0, vocab_size).
-
-        `mask` (n, hidden_neurons) multiplies the hidden layer: 0 where dropped, 1 / (1 - dropout) elsewhere.
+        Args:
+            x: contexts, (n, block_size) int64 on the model's device, padded on the left with token 0, the boundary.
         """
-        if mask is None and not torch.is_grad_enabled() and len(x) > len(self.C):
-            return self._evaluate(x)
-        embeddings = self.C[x].flatten(1)
-        h = torch.tanh(embeddings @ self.W1 + self.b1)
-        if mask is not None:
-            h = h * mask
-        logits = h @ self.W2 + self.b2
-        return logits if self.D is None else logits + embeddings @ self.D
+        return evaluate.next_logits(model, x, self.every_position)
 
-    def _evaluate(self, x: Tensor) -> Tensor:
-        """The same of many contexts, in half of the time: the first layer is a sum of rows of C @ W1, one a position.
+    def mean_loss(self, model: nn.Module, contexts: DistinctContexts) -> float:
+        """Mean negative log-likelihood of a split, in nats per character, given its distinct contexts.
 
-        And tanh(z) is 2 sigmoid(2z) - 1, which is several times as fast on some processors.
+        Raises:
+            ValueError: the split is empty.
         """
-        vocab_size, (block_size, size) = len(self.C), (self.config.block_size, self.config.embedding_size)
-        places = x + vocab_size * torch.arange(block_size, device=x.device)
+        return evaluate.mean_loss(model, contexts, self.every_position)
 
-        def first(W: Tensor) -> Tensor:
-            tables = self.C @ W.view(block_size, size, -1)  # (block_size, vocab_size, columns)
-            return F.embedding_bag(places, tables.flatten(0, 1), mode="sum")
+    def word_losses(self, model: nn.Module, words: Sequence[str], alphabet: Alphabet) -> tuple[Tensor, Tensor]:
+        """Negative log-likelihood of each word, in nats, and its number of next characters; both (n,) float64."""
+        return evaluate.word_losses(model, words, alphabet, self.block_size, self.every_position)
 
-        logits = self.b2.expand(len(x), -1) if self.D is None else first(self.D) + self.b2
-        if self.config.hidden_neurons == 0:
-            return logits
-        h = first(self.W1).add_(self.b1).mul_(2).sigmoid_().mul_(2).sub_(1)
-        return logits + h @ self.W2
+    def embedding(self, model: nn.Module) -> Tensor | None:
+        """A vector for each token, (vocab_size, embedding_size), for a picture; None: there is nothing to draw."""
+        return None
 
-    @property
-    def decayed(self) -> list[nn.Parameter]:
-        """What weight decay shrinks: the matrices, not the biases.
-
-        Without a hidden layer b2 too. The penalty is then what smoothing is to counts: it draws towards the uniform
-        distribution, which free biases would keep it from.
-        """
-        matrices = [self.C, self.W1, self.W2] + ([] if self.D is None else [self.D])
-        return matrices if self.config.hidden_neurons else [*matrices, self.b2]
+    def saturated(self, model: nn.Module, x: Tensor) -> float:
+        """Share of hidden values, in [0, 1], that let no gradient pass at contexts x (n, block_size); 0 if unknown."""
+        return 0.0

@@ -1,20 +1,30 @@
 """Counted n-grams: the lecture's first language model, for orders 0 to 6, smoothed in one of two ways."""
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from makemore.contexts import DistinctContexts
+from makemore.corpus import Corpus
+from makemore.evaluate import mean_loss
 from makemore.kneser_ney import KneserNey, Order, make_order, shorten
 from makemore.limits import LimitError, check
+from makemore.model import ModelConfig
+from makemore.optimizer import Optimizer
+from makemore.schedule import Schedule
+from makemore.train import Evaluation, InfiniteLoss, TrainConfig, TrainResult, one_thread
 
 ESTIMATORS = ("additive", "kneser_ney")
+_ROWS = 10_000  # contexts at a time: it bounds the memory
 
 
 @dataclass(frozen=True)
-class NgramConfig:
+class NgramConfig(ModelConfig):
     """Which n-grams are counted, and how counts become probabilities."""
 
     order: int  # characters of an n-gram: the context and the next one; 0: nothing is counted, all are equally likely
@@ -22,6 +32,9 @@ class NgramConfig:
     estimator: str
     smoothing: float
     discount: float
+    counted: ClassVar[bool] = True
+    overfitting_cure: ClassVar[str] = "more model.smoothing, model.estimator=kneser_ney, or a smaller model.order"
+    underfitting_cure: ClassVar[str] = "a larger model.order"
 
     def __post_init__(self) -> None:
         check("order", self.order, low=0, high=6)
@@ -39,6 +52,35 @@ class NgramConfig:
     def amount(self) -> tuple[str, float]:
         """The key that says how much is smoothed, and its value; at 0, what train does not have is impossible."""
         return ("smoothing", self.smoothing) if self.estimator == "additive" else ("discount", self.discount)
+
+    def build(self, vocab_size: int, generator: torch.Generator) -> nn.Module:
+        """Refused: n-grams have no initial weights.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("n-grams are counted: `fit` makes them from a corpus and `restore` from their tables")
+
+    def restore(self, vocab_size: int, weights: Mapping[str, Tensor]) -> "Ngram":
+        """The model whose state_dict() is `weights`."""
+        return Ngram.from_state(self, weights)
+
+    def check(self, vocab_size: int) -> None:
+        """Does nothing: the tests of this package cover the model."""
+
+    def fit(
+        self,
+        corpus: Corpus,
+        optimizer: Optimizer | None = None,
+        schedule: Schedule | None = None,
+        config: TrainConfig | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        report: Callable[[int, float], None] = lambda step, dev_loss: None,
+        curve: list[Evaluation] | None = None,
+    ) -> TrainResult:
+        """N-grams counted on train, as `count_ngrams` does; arguments that counting has no use for are ignored."""
+        return count_ngrams(corpus, self, report, curve)
 
 
 class Ngram(nn.Module):
@@ -104,6 +146,57 @@ class Ngram(nn.Module):
     def entries(self) -> int:
         """Probabilities that it keeps: one for each character, and one for each n-gram of train at the orders used."""
         return len(self.base) * (self.config.order > 0) + sum(len(order.probabilities) for order in self._orders)
+
+
+def count_ngrams(
+    corpus: Corpus,
+    config: NgramConfig,
+    report: Callable[[int, float], None] = lambda step, dev_loss: None,
+    curve: list[Evaluation] | None = None,
+) -> TrainResult:
+    """N-grams fitted to train in one pass, which counts as one step of a run.
+
+    Args:
+        report: called once, as report(1, dev_loss).
+        curve: the one evaluation is appended here before it is reported.
+
+    Raises:
+        InfiniteLoss: a character of dev has probability zero.
+    """
+    curve = [] if curve is None else curve
+    with one_thread():
+        start_time = time.perf_counter()
+        model = Ngram.fit(config, corpus.train_contexts)
+        counted_time = time.perf_counter()
+        train_loss, dev_loss = mean_loss(model, corpus.train_contexts), mean_loss(model, corpus.dev_contexts)
+        evaluated_time = time.perf_counter()
+        if math.isinf(dev_loss):
+            key, value = config.amount
+            impossible, examples = _count_impossible(model, corpus.dev_contexts), len(corpus.dev_contexts.index)
+            raise InfiniteLoss(
+                f"the dev loss is infinite: {impossible} of {examples} dev characters have probability zero, as "
+                f"model.{key} is {value:g}; set model.{key} above {value:g}"
+            )
+    curve.append(Evaluation(1, train_loss, dev_loss, lr=None, train_sd=0.0))
+    report(1, dev_loss)
+    return TrainResult(
+        model=model.eval(),
+        best_dev_loss=dev_loss,
+        best_step=1,
+        train_seconds=counted_time - start_time,
+        evaluation_seconds=evaluated_time - counted_time,
+        steps_per_second=1 / (counted_time - start_time),
+        parameters=model.entries,
+    )
+
+
+def _count_impossible(model: Ngram, contexts: DistinctContexts) -> int:
+    """How many next characters of a split have probability zero."""
+    impossible = 0
+    for x, row, entries in contexts.blocks(_ROWS):
+        likelihoods = model(x)[row, contexts.next_tokens[entries].long()]
+        impossible += int(contexts.counts[entries][likelihoods.isneginf()].sum())
+    return impossible
 
 
 def _additive(contexts: DistinctContexts, smoothing: float) -> tuple[Tensor, list[Order]]:

@@ -49,7 +49,8 @@ def test_distinct_contexts_count_every_example_once(words: list[str], block_size
     contexts = distinct_contexts(examples)
     x, y = plain_examples(words, alphabet, block_size)
     counted = {}
-    for block, row, token, count in contexts.blocks(rows=3):
+    for block, row, entries in contexts.blocks(rows=3):
+        token, count = contexts.next_tokens[entries], contexts.counts[entries]
         for pair in zip(block[row].tolist(), token.tolist(), count.tolist(), strict=True):
             counted[tuple(pair[0]), pair[1]] = pair[2]
     pairs = [(tuple(context), token) for context, token in zip(x, y, strict=True)]

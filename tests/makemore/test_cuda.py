@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from makemore.corpus import build_corpus
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.mlp import MLPConfig
 from makemore.optimizer import AdamW
 from makemore.schedule import Cosine
-from makemore.train import TrainConfig, build_corpus, train
+from makemore.train import TrainConfig, train
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")

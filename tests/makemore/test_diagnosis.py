@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from makemore.corpus import Corpus, build_corpus
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.diagnosis import Signs, diagnose, examine
 from makemore.evaluate import mean_loss
 from makemore.mlp import MLP, MLPConfig
-from makemore.ngram import NgramConfig
+from makemore.model import ModelConfig
+from makemore.ngram import NgramConfig, count_ngrams
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.schedule import Constant, Cosine, Schedule
-from makemore.train import Corpus, Evaluation, TrainConfig, TrainResult, build_corpus, count_ngrams, train
+from makemore.train import Evaluation, TrainConfig, TrainResult, train
 
 WORDS = read_words(GIVEN_NAMES)
 ALPHABET = Alphabet.of(WORDS)
@@ -43,8 +45,10 @@ def run(
     return result, curve, corpus
 
 
-def findings(result: TrainResult, curve: list[Evaluation], corpus: Corpus) -> dict[str, str]:
-    signs = examine(result.model, corpus, result.best_dev_loss)
+def findings(
+    result: TrainResult, curve: list[Evaluation], corpus: Corpus, model: ModelConfig = LECTURE
+) -> dict[str, str]:
+    signs = examine(model, result.model, corpus, result.best_dev_loss)
     return {finding.name: finding.text for finding in diagnose(curve, signs)}
 
 
@@ -87,8 +91,8 @@ def test_a_minibatch_of_two_is_too_small() -> None:
 def test_counts_get_advice_that_they_can_follow() -> None:
     corpus = build_corpus(SPLIT, ALPHABET, 5)
     curve: list[Evaluation] = []
-    result = count_ngrams(corpus, NgramConfig(6, "additive", 0.1, 0.8), curve=curve)
-    found = findings(result, curve, corpus)
+    config = NgramConfig(6, "additive", 0.1, 0.8)
+    found = findings(count_ngrams(corpus, config, curve=curve), curve, corpus, config)
     assert "model.order" in found["overfitting"]
     assert "weight_decay" not in found["overfitting"]
 
@@ -100,7 +104,7 @@ def saturated(model: MLP, x: Tensor) -> float:
 
 def test_the_signs_are_what_a_plain_computation_finds() -> None:
     result, _, corpus = run(steps=300)
-    signs = examine(result.model, corpus, result.best_dev_loss)
+    signs = examine(LECTURE, result.model, corpus, result.best_dev_loss)
     assert len(corpus.train_sample.index) == len(corpus.dev_contexts.index)
     assert signs.train_loss == pytest.approx(mean_loss(result.model, corpus.train_contexts), abs=0.03)
     assert signs.gap == signs.dev_loss - signs.train_loss
@@ -112,7 +116,7 @@ def test_some_contexts_show_how_saturated_all_are() -> None:
     result, _, corpus = run(replace(LECTURE, initialization="normal"), steps=300)
     everywhere = saturated(result.model, corpus.dev_contexts.x)
     assert 0.5 < everywhere < 0.7
-    assert examine(result.model, corpus, result.best_dev_loss).saturated == pytest.approx(everywhere, abs=0.01)
+    assert examine(LECTURE, result.model, corpus, result.best_dev_loss).saturated == pytest.approx(everywhere, abs=0.01)
 
 
 def test_a_run_that_was_evaluated_once_is_diagnosed_too() -> None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from makemore import fast_step
-from makemore.autograd_step import AutogradStep
 from makemore.fast_step import FastStep, bfloat16_pays, table_pays
 from makemore.limits import LimitError
 from makemore.mlp import MLP, MLPConfig
+from makemore.mlp import MLPAutogradStep as AutogradStep
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.schedule import Constant, Cosine, Schedule, learning_rates
 from makemore.train import one_thread

@@ -2,12 +2,13 @@ from itertools import pairwise
 
 import pytest
 
+from makemore.corpus import build_corpus
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.limits import LimitError
 from makemore.lr_range import LrRange, LrRangeResult, lr_range_test
 from makemore.mlp import MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
-from makemore.train import TrainConfig, build_corpus
+from makemore.train import TrainConfig
 
 ADAMW = AdamW(weight_decay=0.01, beta1=0.9, beta2=0.999, epsilon=1e-8)
 

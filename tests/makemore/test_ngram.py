@@ -8,24 +8,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from makemore.corpus import Corpus, build_corpus
 from makemore.data import GIVEN_NAMES, Alphabet, Split, read_words, split_words
 from makemore.evaluate import mean_loss
 from makemore.limits import LimitError
 from makemore.mlp import MLPConfig
-from makemore.ngram import Ngram, NgramConfig
+from makemore.ngram import Ngram, NgramConfig, count_ngrams
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.sample import sample_words
 from makemore.schedule import Constant, Cosine
-from makemore.train import (
-    Corpus,
-    Evaluation,
-    InfiniteLoss,
-    TrainConfig,
-    TrainResult,
-    build_corpus,
-    count_ngrams,
-    train,
-)
+from makemore.train import Evaluation, InfiniteLoss, TrainConfig, TrainResult, train
 
 WORDS = st.lists(st.text("abcé", min_size=1, max_size=6), min_size=1, max_size=20)
 ORDERS = range(1, 7)
@@ -122,12 +114,13 @@ def test_every_context_has_probabilities_that_sum_to_one(order: int, estimator: 
 def test_without_smoothing_it_samples_what_it_has_seen_and_nothing_else() -> None:
     words = ["ab", "abc", "cab"]
     alphabet = Alphabet.of(words)
-    model = Ngram.fit(NgramConfig(3, "additive", 0.0, 0.0), corpus_of(split_of(words), alphabet, 3).train_contexts)
-    sampled = sample_words(model, alphabet, 2, 3000, torch.Generator().manual_seed(1))
+    config = NgramConfig(3, "additive", 0.0, 0.0)
+    model = Ngram.fit(config, corpus_of(split_of(words), alphabet, 3).train_contexts)
+    sampled = sample_words(config, model, alphabet, 3000, torch.Generator().manual_seed(1))
     assert set(sampled) == {"ab", "abc", "cab", "cabc"}
     # Two of three words begin with a, and one of three "ab" goes on: standard deviation 27 of 3000.
     assert sampled.count("ab") == pytest.approx(3000 * 2 / 3 * 2 / 3, abs=110)
-    assert sampled == sample_words(model, alphabet, 2, 3000, torch.Generator().manual_seed(1))
+    assert sampled == sample_words(config, model, alphabet, 3000, torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(("estimator", "key"), [("additive", "smoothing"), ("kneser_ney", "discount")])

@@ -1,10 +1,13 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import makemore.sample
 from makemore.data import Alphabet
-from makemore.mlp import MLP, MLPConfig
+from makemore.mlp import MLPConfig
+from makemore.model import ModelConfig
 from makemore.sample import sample_words
 
 ALPHABET = Alphabet("abc")
@@ -21,48 +24,61 @@ class Bigram(nn.Module):
         return self.logits[x[:, -1]]
 
 
+@dataclass(frozen=True)
+class BigramConfig(ModelConfig):
+    """For modules that the tests make themselves."""
+
+    block_size: int
+
+    def build(self, vocab_size: int, generator: torch.Generator) -> nn.Module:
+        return Bigram([[1.0] * vocab_size] * vocab_size)
+
+
 def test_words_follow_the_model() -> None:
     model = Bigram([[0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5], [1, 0, 0, 0]])
-    words = sample_words(model, ALPHABET, 2, 1000, torch.Generator().manual_seed(0))
+    words = sample_words(BigramConfig(2), model, ALPHABET, 1000, torch.Generator().manual_seed(0))
     assert set(words) == {"ab", "abc"}
     assert 400 < words.count("ab") < 600  # 500 expected, standard deviation 16
 
 
 def test_no_word_is_without_characters() -> None:
     model = Bigram([[0.9, 0.1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
-    assert sample_words(model, ALPHABET, 1, 50, torch.Generator().manual_seed(0)) == ["a"] * 50
+    assert sample_words(BigramConfig(1), model, ALPHABET, 50, torch.Generator().manual_seed(0)) == ["a"] * 50
 
 
 def test_a_word_that_does_not_end_is_cut() -> None:
     model = Bigram([[0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
-    assert sample_words(model, ALPHABET, 3, 2, torch.Generator(), max_length=7) == ["aaaaaaa"] * 2
+    assert sample_words(BigramConfig(3), model, ALPHABET, 2, torch.Generator(), max_length=7) == ["aaaaaaa"] * 2
 
 
 def test_a_low_temperature_takes_the_likeliest_and_the_same_seed_gives_the_same_words() -> None:
     model = Bigram([[0, 0.6, 0.4, 0], [0.6, 0.2, 0.2, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
-    cold = sample_words(model, ALPHABET, 1, 20, torch.Generator().manual_seed(0), temperature=0.01)
+    cold = sample_words(BigramConfig(1), model, ALPHABET, 20, torch.Generator().manual_seed(0), temperature=0.01)
     assert cold == ["a"] * 20
-    first, again = (sample_words(model, ALPHABET, 1, 20, torch.Generator().manual_seed(5)) for _ in range(2))
+    first, again = (
+        sample_words(BigramConfig(1), model, ALPHABET, 20, torch.Generator().manual_seed(5)) for _ in range(2)
+    )
     assert first == again
 
 
 def test_every_word_begins_with_the_prefix_and_follows_the_model_from_there() -> None:
     model = Bigram([[0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5], [1, 0, 0, 0]])
-    words = sample_words(model, ALPHABET, 2, 100, torch.Generator().manual_seed(0), prefix="cab")
+    words = sample_words(BigramConfig(2), model, ALPHABET, 100, torch.Generator().manual_seed(0), prefix="cab")
     assert set(words) == {"cab", "cabc"}
 
 
 def test_a_prefix_of_strange_characters_is_refused() -> None:
     with pytest.raises(ValueError, match="the character 'x' is not in the alphabet"):
-        sample_words(Bigram([[1, 1, 1, 1]] * 4), ALPHABET, 2, 1, torch.Generator(), prefix="ax")
+        sample_words(BigramConfig(2), Bigram([[1, 1, 1, 1]] * 4), ALPHABET, 1, torch.Generator(), prefix="ax")
 
 
 def test_asking_once_for_each_distinct_context_draws_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
     alphabet = Alphabet("abc")
-    model = MLP(MLPConfig(3, 4, 16, 0.0), alphabet.vocab_size, torch.Generator().manual_seed(0))
+    config = MLPConfig(3, 4, 16, 0.0)
+    model = config.build(alphabet.vocab_size, torch.Generator().manual_seed(0))
 
     def draw() -> list[str]:
-        return sample_words(model, alphabet, 3, 500, torch.Generator().manual_seed(1), prefix="b")
+        return sample_words(config, model, alphabet, 500, torch.Generator().manual_seed(1), prefix="b")
 
     once_each = draw()  # more words than are asked for one by one
     monkeypatch.setattr(makemore.sample, "_FEW", 10_000)

@@ -4,20 +4,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-import makemore.train
 from makemore.contexts import DistinctContexts
+from makemore.corpus import Corpus, build_corpus
 from makemore.data import GIVEN_NAMES, Alphabet, read_words, split_words
 from makemore.evaluate import mean_loss
 from makemore.mlp import MLP, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.schedule import Constant, Cosine
 from makemore.train import (
-    Corpus,
     Diverged,
     Evaluation,
     TrainConfig,
     TrainResult,
-    build_corpus,
     evaluation_steps,
     generator_for,
     minibatches,
@@ -69,11 +67,11 @@ def test_reports_come_at_the_evaluation_points_and_the_best_weights_are_kept(
 ) -> None:
     losses, seen = iter([3.0, 2.5, 2.2, 2.2, 2.4, 2.3, 2.6]), []
 
-    def loss_that_rises_again(model: MLP, contexts: DistinctContexts) -> float:
+    def loss_that_rises_again(config: MLPConfig, model: MLP, contexts: DistinctContexts) -> float:
         seen.append(model.W1.detach().clone())
         return next(losses)
 
-    monkeypatch.setattr(makemore.train, "mean_loss", loss_that_rises_again)
+    monkeypatch.setattr(MLPConfig, "mean_loss", loss_that_rises_again)
     reports: list[tuple[int, float]] = []
     curve: list[Evaluation] = []
     config = TrainConfig(batch_size=4, steps=100, evaluations=7, targets="sampled", discount=0.8, precision="auto")
