@@ -1,11 +1,18 @@
-"""The training step with its gradients derived by hand: the updates of `AutogradStep`, several times as fast.
+"""The training step with hand-derived gradients: the same updates as `AutogradStep`, several times as fast.
 
-Every result goes into memory made beforehand, and all parameters lie in one flat tensor, so that a step is some twenty
-calls into torch. Two conventions: a name that ends in _ is what enters or leaves a large product, which is the tensor
-itself or its bfloat16 twin; and large products write rows as long as they can (some matrices are kept transposed for
-that), because writing rows as short as vocab_size takes up to twice the time.
+A step is about twenty calls into torch. They write into memory that is allocated once for each batch size. All
+parameters lie in one flat tensor, so that one call updates them.
+
+Names in this file, for any matrix X:
+
+- dX is the gradient of the loss with respect to X.
+- XT is X transposed. Some matrices are kept transposed (logits, dW2, dE), because a product that writes rows as short
+  as vocab_size takes up to twice as long.
+- `rounded_X` is what stands for X in large products. With bfloat16 products it is a copy of X in bfloat16; otherwise it
+  is the same tensor as X.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,30 +21,31 @@ from torch.nn import functional as F
 
 from makemore.dropout import DropoutMask
 from makemore.limits import LimitError
-from makemore.optimizer import SGD, Optimizer
+from makemore.optimizer import SGD, AdamW, Optimizer
 
 if TYPE_CHECKING:
     from makemore.mlp import MLP
 
 PRECISIONS = ("float32", "bfloat16", "auto")
-_PIECE_NUMBERS = 400_000  # targets and indices prepared at a time: few calls a step, little memory
-_PIECE_STEPS = 128
-_tanh_backward = torch.ops.aten.tanh_backward.grad_input  # looked up once: that alone takes 1 % of a small step
+FIRST_LAYERS = ("direct", "table", "auto")
+_PIECE_NUMBERS = 400_000  # limits the memory of a piece for large minibatches
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input  # looking it up takes 1 % of a small step
 
 
 def table_pays(batch_size: int, block_size: int, embedding_size: int, hidden_neurons: int, vocab_size: int) -> bool:
-    """Whether the first layer is faster through tables: products over vocab_size rows, not batch_size, then sums.
+    """Whether the first layer is faster as a `TableLayer` than as a `DirectLayer`.
 
-    Fitted to 1,090 random sizes on two AVX-512 cores; its choices took 1 % more time than the faster path.
+    Fitted to 1,090 random sizes on two AVX-512 cores; its choices took 1 % more time than the faster layer.
     """
-    saved = embedding_size * (batch_size - vocab_size)  # products; each gathered row costs as much as five of them
+    saved = embedding_size * (batch_size - vocab_size)  # multiplications; gathering a number costs as much as five
     return block_size * hidden_neurons * (saved - 5 * batch_size) > 100_000
 
 
 def bfloat16_pays(batch_size: int, block_size: int, embedding_size: int, hidden_neurons: int, vocab_size: int) -> bool:
-    """Whether bfloat16 products are faster: the processor has them, and they save more than rounding costs.
+    """Whether bfloat16 products are faster: the processor supports them, and they save more time than rounding costs.
 
-    Fitted to 500 random sizes with AVX-512 BF16, where they take half the time; matrix units (AMX) only save more.
+    Fitted to 500 random sizes with AVX-512 BF16, where such products take half the time. With matrix units (AMX) they
+    should take less still.
     """
     processor = torch.cpu.get_capabilities()
     if not (processor.get("amx_bf16") or processor.get("avx512_bf16")):
@@ -50,49 +58,46 @@ def bfloat16_pays(batch_size: int, block_size: int, embedding_size: int, hidden_
 class FastStep:
     """Takes training steps on a model on the CPU, in place.
 
-    From here on the model's parameters are views of one flat tensor [C, W, W2^T | b1, b2]; weight decay acts on the
-    part before the bar, and on all of it where there is no hidden layer. W is W1 or, with direct connections, [W1 | D]:
-    columns of the first layer that skip tanh and are added to the logits, with b2 as their bias. So W1, D and W2 may be
-    strided views: a file format that wants contiguous tensors needs `.contiguous()`.
+    From then on the model's parameters are views of one flat tensor. W1, D and W2 may be strided views: a file format
+    that wants contiguous tensors needs `.contiguous()`.
 
     Args:
         precision: of the large products. "bfloat16" rounds their operands and results and nothing else: the weights,
             the optimiser, tanh and softmax stay float32. "auto" is "bfloat16" where `bfloat16_pays`, else "float32".
+        first_layer: how the first layer is computed. "auto" is "table" where `table_pays`, else "direct". The choice
+            affects speed, and results only by rounding.
+        piece_steps: how many steps may be prepared together; large minibatches get fewer.
 
     Raises:
-        LimitError: an unknown precision, bfloat16 for a model that is not float32, or a model that is not on the CPU.
+        LimitError: the precision or the first layer is unknown, the model is not float32 although the precision is
+            bfloat16, or the model is not on the CPU.
     """
 
     def __init__(
-        self, model: "MLP", optimizer: Optimizer, dropout_generator: torch.Generator, precision: str = "float32"
+        self,
+        model: "MLP",
+        optimizer: Optimizer,
+        dropout_generator: torch.Generator,
+        precision: str = "float32",
+        *,
+        first_layer: str = "auto",
+        piece_steps: int = 128,
     ) -> None:
         if precision not in PRECISIONS:
             raise LimitError("precision", precision, " or ".join(PRECISIONS))
+        if first_layer not in FIRST_LAYERS:
+            raise LimitError("first_layer", first_layer, " or ".join(FIRST_LAYERS))
         if precision == "bfloat16" and model.C.dtype != torch.float32:
             raise LimitError("precision", precision, f"float32 for a model of {model.C.dtype}")
         if model.C.device.type != "cpu":
             raise LimitError("device", model.C.device, "cpu")
-        self.model, self.config, self.optimizer, self.precision = model, model.config, optimizer, precision
-        self.dropout, self.dropout_generator = model.config.dropout, dropout_generator
-        self.connects, self.hidden_neurons = model.D is not None, model.config.hidden_neurons
-        W = model.W1.data if model.D is None else torch.cat([model.W1.data, model.D.data], dim=1)
-        parts = [model.C.data, W, model.W2.data.t(), torch.cat([model.b1.data, model.b2.data])]
-        self.shapes = [part.shape for part in parts]
-        self.flat = torch.cat([part.flatten() for part in parts])
-        self.decayed = self.flat[: sum(parameter.numel() for parameter in model.decayed)]
-        self.gradient, self.mean, self.square = self.flat.new_zeros(3, len(self.flat)).unbind()
-        model.C.data, W, W2T, b = self.views(self.flat)
-        model.W1.data, model.W2.data = W[:, : self.hidden_neurons], W2T.t()
-        model.b1.data, model.b2.data = b[: self.hidden_neurons], b[self.hidden_neurons :]
-        if model.D is not None:
-            model.D.data = W[:, self.hidden_neurons :]
-        self.steps = 0
-        self.batch_size = 0  # of the memory made so far
-
-    def views(self, flat: Tensor) -> list[Tensor]:
-        """C, W, W2^T and [b1, b2], or their gradients, in a flat tensor."""
-        pieces = torch.split(flat, [shape.numel() for shape in self.shapes])
-        return [piece.view(shape) for piece, shape in zip(pieces, self.shapes, strict=True)]
+        self.model, self.dropout_generator = model, dropout_generator
+        self.precision, self.first_layer, self.piece_steps = precision, first_layer, piece_steps
+        self.weights = flatten_parameters(model)
+        self.gradient = self.weights.views_of(torch.zeros_like(self.weights.flat))
+        decayed = self.weights.flat[: sum(parameter.numel() for parameter in model.decayed)]
+        self.update = make_update(optimizer, self.weights.flat, decayed, self.gradient.flat)
+        self.backpropagation: Backpropagation | None = None  # for the batch size of the latest run
 
     def run(self, x: Tensor, y: Tensor, lr: list[float]) -> Tensor:
         """One step for each learning rate; the loss of each step's minibatch before it, (steps,).
@@ -103,173 +108,261 @@ class FastStep:
                 (steps, batch_size, vocab_size) float.
             lr: learning rates, one a step.
         """
-        losses = torch.empty(len(lr), dtype=self.flat.dtype)
+        losses = torch.empty(len(lr), dtype=self.weights.flat.dtype)
         with torch.inference_mode():
-            if x.shape[1] != self.batch_size:
-                self._allocate(x.shape[1])
-            for start in range(0, len(lr), len(self.memory)):
-                piece = slice(start, start + len(self.memory))
-                losses[piece] = self._run_piece(x[piece], y[piece], lr[piece])
+            if self.backpropagation is None or self.backpropagation.batch_size != x.shape[1]:
+                self.backpropagation = self._make_backpropagation(x.shape[1])
+            backpropagation, update = self.backpropagation, self.update
+            for start in range(0, len(lr), backpropagation.piece_steps):
+                piece = slice(start, start + backpropagation.piece_steps)
+                backpropagation.prepare(x[piece], y[piece])
+                update.prepare(lr[piece])
+                for step in range(len(lr[piece])):
+                    backpropagation.write_gradient(step)
+                    update.apply(step)
+                losses[piece] = backpropagation.losses(len(lr[piece]))
         return losses
 
-    def _allocate(self, n: int) -> None:
-        """Make the memory for minibatches of n examples."""
-        (_, columns), (vocab_size, hidden_neurons) = self.shapes[1:3]
-        sizes = (n, self.config.block_size, self.config.embedding_size, columns, vocab_size)
-        low = self.precision == "bfloat16" or (
-            self.precision == "auto" and self.flat.dtype == torch.float32 and bfloat16_pays(*sizes)
+    def _make_backpropagation(self, batch_size: int) -> "Backpropagation":
+        """The layers for a batch size, computed in the way that is fastest for it."""
+        config, dtype = self.model.config, self.weights.flat.dtype
+        vocab_size, columns = len(self.weights.C), self.weights.W.shape[1]
+        sizes = (batch_size, config.block_size, config.embedding_size, columns, vocab_size)
+        table = table_pays(*sizes) if self.first_layer == "auto" else self.first_layer == "table"
+        rounds = self.precision == "bfloat16" or (
+            self.precision == "auto" and dtype == torch.float32 and bfloat16_pays(*sizes)
         )
-        self.product_dtype = torch.bfloat16 if low else self.flat.dtype
-        self.batch_size = n
-        steps = max(1, min(_PIECE_STEPS, _PIECE_NUMBERS // (n * (vocab_size + self.config.block_size))))
-        self.targets, self.logits = self.flat.new_empty(2, steps, vocab_size, n).unbind()
-        self.memory = list(zip(self.targets.unbind(), self.logits.unbind(), strict=True))
-        self.flat_ = self.twin(self.flat)
-        self.C_, self.W_, self.W2T_, b_ = self.views(self.flat_)
-        self.C, self.W, _, b = self.views(self.flat)
-        self.dC, self.dW, self.dW2T, db = self.views(self.gradient)
-        self.b_, self.b, self.db = (biases[:columns] for biases in (b_, b, db))  # of the first layer
-        self.b2_, self.db2 = b_[hidden_neurons:].unsqueeze(1), db[hidden_neurons:]
-        self.z, self.dz = self.flat.new_empty(2, n, columns).unbind()
-        self.h, self.dh = self.z[:, :hidden_neurons], self.dz[:, :hidden_neurons]
-        dropped = torch.empty_like(self.h, memory_format=torch.contiguous_format)
-        self.mask = DropoutMask(n, hidden_neurons, self.dropout, self.flat.dtype, self.dropout_generator)
-        self.dropped = dropped if self.dropout else self.h
-        self.dlogits = self.flat.new_empty(vocab_size, n)
-        self.dropped_, self.dh_, self.dW2T_ = self.twin(self.dropped), self.twin(self.dh), self.twin(self.dW2T)
-        self.logits_, self.dlogits_ = self.twin(self.dlogits), self.twin(self.dlogits)
-        self.dropped_T, self.dlogits_T = self.dropped_.t(), self.dlogits_.t()
-        self.dskipped, self.dlogits_columns = self.dz[:, hidden_neurons:], self.dlogits.t()
-        self.minus_one, self.ones = self.flat.new_tensor(-1.0), self.flat.new_ones(n)
-        self.first = _Table(self) if table_pays(*sizes) else _Direct(self)
-
-    def twin(self, tensor: Tensor) -> Tensor:
-        """What stands for a tensor in large products: itself, or memory for its bfloat16 twin."""
-        return tensor if tensor.dtype == self.product_dtype else torch.empty_like(tensor, dtype=self.product_dtype)
-
-    def _run_piece(self, x: Tensor, y: Tensor, lr: list[float]) -> Tensor:
-        """`run`, for no more steps than there is memory for."""
-        targets, logits = self.targets[: len(lr)], self.logits[: len(lr)]
-        if y.is_floating_point():
-            torch.mul(y.transpose(1, 2), -1 / self.batch_size, out=targets)
-        else:
-            targets.zero_().scatter_(1, y.unsqueeze(1), -1 / self.batch_size)
-        self.first.prepare(x)
-        counts = torch.arange(self.steps + 1, self.steps + len(lr) + 1, dtype=torch.float32).unbind()
-        for i, rate in enumerate(lr):
-            self._backpropagate(i, *self.memory[i])
-            self._update(rate, counts[i])
-        self.steps += len(lr)
-        return torch.log_softmax(logits, 1).mul_(targets).sum((1, 2))  # -sum of y log softmax(logits), over n
-
-    def _backpropagate(self, i: int, target: Tensor, logits: Tensor) -> None:
-        """Write the gradient of minibatch i of the piece; target = -y^T / n and logits are (vocab_size, n)."""
-        h, dh, dlogits = self.h, self.dh, self.dlogits
-        _round(self.flat, self.flat_)
-        two_z = self.first.forward(self, i)  # z = E W + b
-        if self.connects:
-            two_z, two_skipped = two_z[:, : self.hidden_neurons], two_z[:, self.hidden_neurons :]
-        torch.sigmoid(two_z, out=h)
-        torch.add(self.minus_one, h, alpha=2, out=h)  # h = tanh(z) = 2 sigmoid(2 z) - 1, in a third of tanh's time
-        if self.dropout:
-            torch.mul(h, self.mask.draw(), out=self.dropped)
-        _round(self.dropped, self.dropped_)
-        logits_ = logits if self.logits_ is dlogits else self.logits_
-        if self.connects:
-            torch.mm(self.W2T_, self.dropped_T, out=logits_)  # logits = h W2 + E D + b2, transposed
-            _round(logits_, logits)
-            logits.add_(two_skipped.t(), alpha=0.5)
-        else:
-            torch.addmm(self.b2_, self.W2T_, self.dropped_T, out=logits_)  # logits = h W2 + b2, transposed
-            _round(logits_, logits)
-        torch.softmax(logits, 0, out=dlogits)
-        torch.add(target, dlogits, alpha=1 / self.batch_size, out=dlogits)  # dlogits = (softmax(logits) - y) / n
-        _round(dlogits, self.dlogits_)
-        torch.mm(self.dlogits_, self.dropped_, out=self.dW2T_)  # dW2 = h^T dlogits, transposed
-        _round(self.dW2T_, self.dW2T)
-        if self.connects:
-            self.dskipped.copy_(self.dlogits_columns)  # and db2 with the first layer's biases
-        else:
-            torch.mv(dlogits, self.ones, out=self.db2)  # db2 = sum of dlogits over examples
-        torch.mm(self.dlogits_T, self.W2T_, out=self.dh_)  # dh = dlogits W2^T
-        _round(self.dh_, dh)
-        if self.dropout:
-            dh.mul_(self.mask.mask)
-        _tanh_backward(dh, h, grad_input=dh)  # dz = dh (1 - h^2)
-        self.first.backward(self, i)
-
-    def _update(self, lr: float, count: Tensor) -> None:
-        """Move the weights against the gradient; `count` numbers the steps from 1."""
-        rule = self.optimizer
-        if rule.weight_decay:
-            self.decayed.add_(self.decayed, alpha=-lr * rule.weight_decay)
-        if isinstance(rule, SGD):
-            self.flat.add_(self.gradient, alpha=-lr)
-        else:
-            # the kernel of torch.optim.AdamW(fused=True); the public function around it takes 20 us where this takes 7
-            torch._fused_adamw_(
-                [self.flat], [self.gradient], [self.mean], [self.square], [], [count], lr=lr, beta1=rule.beta1,
-                beta2=rule.beta2, weight_decay=0.0, eps=rule.epsilon, amsgrad=False, maximize=False,
-            )  # fmt: skip
+        mask = None
+        if config.dropout:
+            mask = DropoutMask(batch_size, config.hidden_neurons, config.dropout, dtype, self.dropout_generator)
+        piece_steps = max(1, min(self.piece_steps, _PIECE_NUMBERS // (batch_size * (vocab_size + config.block_size))))
+        return Backpropagation(self.weights, self.gradient, batch_size, table, rounds, mask, piece_steps)
 
 
-class _Direct:
-    """z = E W + b; E (n, block_size * embedding_size) holds the embeddings of a context side by side.
+class Parameters:
+    """A flat tensor [C, W, W2T, b1, b2] and views of its parts; the tensor holds the weights or their gradient.
 
-    It keeps no reference to its step: a cycle would keep the memory of both until Python looks for garbage.
+    W is W1 or, with direct connections, [W1 | D]. The columns of D skip tanh: their part of z = E W + b is added to the
+    logits, and b2 is their bias. So b, the bias of W, is b1 or, with direct connections, [b1, b2].
     """
 
-    def __init__(self, step: FastStep) -> None:
-        inputs, embedding_size = len(step.W), step.C.shape[1]
-        self.rows_ = step.C_.new_empty(step.batch_size * inputs // embedding_size, embedding_size)
-        self.E_ = self.rows_.view(step.batch_size, inputs)
-        self.dE = step.flat.new_empty(inputs, step.batch_size)
-        self.two_z_, self.dz_, self.dE_, self.dW_ = map(step.twin, (step.z, step.dz, self.dE, step.dW))
-        self.E_T, self.dz_T, self.dz_columns = self.E_.t(), self.dz_.t(), step.dz.t()
-        self.dE_flat, self.dC_flat = self.dE.view(-1), step.dC.view(-1)
+    def __init__(self, flat: Tensor, shapes: Sequence[torch.Size]) -> None:
+        self.flat, self.shapes = flat, shapes
+        parts = torch.split(flat, [shape.numel() for shape in shapes])
+        self.C, self.W, self.W2T, biases = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
+        self.b, self.b2 = biases[: self.W.shape[1]], biases[self.W2T.shape[1] :]
+
+    def views_of(self, flat: Tensor) -> "Parameters":
+        """The same views of another flat tensor."""
+        return Parameters(flat, self.shapes)
+
+
+def flatten_parameters(model: MLP) -> Parameters:
+    """The model's parameters, moved into one flat tensor."""
+    W = model.W1.data if model.D is None else torch.cat([model.W1.data, model.D.data], dim=1)
+    parts = [model.C.data, W, model.W2.data.t(), torch.cat([model.b1.data, model.b2.data])]
+    weights = Parameters(torch.cat([part.flatten() for part in parts]), [part.shape for part in parts])
+    hidden_neurons = len(model.b1)
+    model.C.data, model.W1.data, model.W2.data = weights.C, weights.W[:, :hidden_neurons], weights.W2T.t()
+    model.b1.data, model.b2.data = weights.b[:hidden_neurons], weights.b2
+    if model.D is not None:
+        model.D.data = weights.W[:, hidden_neurons:]
+    return weights
+
+
+class SGDUpdate:
+    """The update of `SGD`. `decayed` is a view of the weights on which weight decay acts."""
+
+    def __init__(self, rule: SGD, weights: Tensor, decayed: Tensor, gradient: Tensor) -> None:
+        self.weights, self.decayed, self.gradient = weights, decayed, gradient
+        self.weight_decay = rule.weight_decay
+        self.lr: list[float] = []
+
+    def prepare(self, lr: list[float]) -> None:
+        """Take over the learning rates of the next steps."""
+        self.lr = lr
+
+    def apply(self, step: int) -> None:
+        """Move the weights against the gradient."""
+        lr = self.lr[step]
+        if self.weight_decay:
+            self.decayed.add_(self.decayed, alpha=-lr * self.weight_decay)
+        self.weights.add_(self.gradient, alpha=-lr)
+
+
+class AdamWUpdate:
+    """The update of `AdamW`. `decayed` is a view of the weights on which weight decay acts."""
+
+    def __init__(self, rule: AdamW, weights: Tensor, decayed: Tensor, gradient: Tensor) -> None:
+        self.weights, self.decayed, self.gradient = [weights], decayed, [gradient]
+        self.mean, self.square = [torch.zeros_like(weights)], [torch.zeros_like(weights)]
+        self.beta1, self.beta2, self.epsilon = rule.beta1, rule.beta2, rule.epsilon
+        self.weight_decay = rule.weight_decay
+        self.steps_taken = 0
+        self.lr: list[float] = []
+        self.counts: Sequence[Tensor] = ()
+
+    def prepare(self, lr: list[float]) -> None:
+        """Take over the learning rates of the next steps, and number these steps; the first of all is step 1."""
+        self.lr = lr
+        first = self.steps_taken + 1
+        self.counts = torch.arange(first, first + len(lr), dtype=torch.float32).unbind()
+        self.steps_taken += len(lr)
+
+    def apply(self, step: int) -> None:
+        """Move the weights against the gradient, in proportion to its moments."""
+        lr = self.lr[step]
+        if self.weight_decay:
+            self.decayed.add_(self.decayed, alpha=-lr * self.weight_decay)
+        # the kernel of torch.optim.AdamW(fused=True); the public function around it takes 20 us where this takes 7
+        torch._fused_adamw_(
+            self.weights, self.gradient, self.mean, self.square, [], [self.counts[step]], lr=lr, beta1=self.beta1,
+            beta2=self.beta2, weight_decay=0.0, eps=self.epsilon, amsgrad=False, maximize=False,
+        )  # fmt: skip
+
+
+def make_update(rule: Optimizer, weights: Tensor, decayed: Tensor, gradient: Tensor) -> SGDUpdate | AdamWUpdate:
+    """The update of an optimiser, in its state before the first step."""
+    if isinstance(rule, SGD):
+        return SGDUpdate(rule, weights, decayed, gradient)
+    return AdamWUpdate(rule, weights, decayed, gradient)
+
+
+class Backpropagation:
+    """The layers of the model for one batch size, which compute the gradient of one minibatch after another.
+
+    Minibatches come in pieces of at most `piece_steps`: `prepare` takes a piece, and `step` numbers its minibatches.
+    """
+
+    def __init__(
+        self,
+        weights: Parameters,
+        gradient: Parameters,
+        batch_size: int,
+        table: bool,
+        rounds: bool,
+        mask: DropoutMask | None,
+        piece_steps: int,
+    ) -> None:
+        self.batch_size, self.piece_steps, self.rounds = batch_size, piece_steps, rounds
+        self.weights = weights.flat
+        self.rounded_weights = rounded_like(weights.flat, rounds)
+        rounded = weights.views_of(self.rounded_weights)
+        columns, self.hidden_neurons = weights.W.shape[1], weights.W2T.shape[1]
+        self.connects = columns > self.hidden_neurons
+        z, dz = weights.flat.new_empty(2, batch_size, columns).unbind()
+        tanh, dtanh, dskipped = z[:, : self.hidden_neurons], dz[:, : self.hidden_neurons], dz[:, self.hidden_neurons :]
+        self.first: TableLayer | DirectLayer = (
+            TableLayer(weights, gradient, dz) if table else DirectLayer(rounded, gradient, z, dz, rounds)
+        )
+        self.hidden = HiddenLayer(tanh, dtanh, mask, rounds)
+        self.output = OutputLayer(rounded, gradient, self.hidden, dskipped, rounds, piece_steps)
+
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        """Take over the minibatches of a piece; the shapes are those of `FastStep.run`."""
+        self.first.prepare(x)
+        self.output.prepare(y)
+
+    def write_gradient(self, step: int) -> None:
+        """Write the gradient of a minibatch at the current weights."""
+        if self.rounds:
+            self.rounded_weights.copy_(self.weights)
+        two_z = self.first.forward(step)
+        two_skipped = None
+        if self.connects:
+            two_z, two_skipped = two_z[:, : self.hidden_neurons], two_z[:, self.hidden_neurons :]
+        self.hidden.forward(two_z)
+        self.output.forward(step, two_skipped)
+        self.output.backward(step)
+        self.hidden.backward()
+        self.first.backward(step)
+
+    def losses(self, steps: int) -> Tensor:
+        """The losses of the first minibatches of the piece, (steps,)."""
+        return self.output.losses(steps)
+
+
+class DirectLayer:
+    """z = E W + b, where E (n, block_size * embedding_size) holds the embeddings of each context side by side.
+
+    `forward` writes 2 z into z; `backward` reads dz. Both are (n, columns of W).
+    """
+
+    def __init__(self, rounded: Parameters, gradient: Parameters, z: Tensor, dz: Tensor, rounds: bool) -> None:
+        n, inputs, embedding_size = len(z), len(rounded.W), rounded.C.shape[1]
+        self.rounds = rounds
+        self.rounded_C, self.rounded_W, self.rounded_b = rounded.C, rounded.W, rounded.b
+        self.dC, self.dW, self.db = gradient.C.view(-1), gradient.W, gradient.b
+        self.z, self.dz, self.dzT = z, dz, dz.t()
+        self.rounded_rows = rounded.C.new_empty(n * inputs // embedding_size, embedding_size)  # those of C
+        self.rounded_E = self.rounded_rows.view(n, inputs)
+        self.rounded_ET = self.rounded_E.t()
+        self.dET = z.new_empty(inputs, n)
+        self.dET_numbers = self.dET.view(-1)
+        self.rounded_z, self.rounded_dz = rounded_like(z, rounds), rounded_like(dz, rounds)
+        self.rounded_dW, self.rounded_dET = rounded_like(self.dW, rounds), rounded_like(self.dET, rounds)
+        self.rounded_dzT = self.rounded_dz.t()
+        self.ones = z.new_ones(n)
         self.column = torch.arange(embedding_size, dtype=torch.int32).unsqueeze(1)
+        self.characters: Sequence[Tensor] = ()
+        self.places: Sequence[Tensor] = ()
 
     def prepare(self, x: Tensor) -> None:
-        """Indices for the minibatches x of a piece."""
+        """Compute the indices for a piece's minibatches."""
         self.characters = x.flatten(1).unbind()
-        # entry (b, e, i) of dE^T, seen as (block_size, embedding_size, n), belongs to C[x[i, b], e]; as one flat sum
-        # over numbers this takes a third of the time of a sum over rows
+        # Entry (b, e, i) of dET, seen as (block_size, embedding_size, n), belongs to C[x[i, b], e]. Adding single
+        # numbers to their places in a flat dC takes a third of the time of adding rows.
         places = torch.add(self.column, x.int().transpose(1, 2).unsqueeze(2), alpha=len(self.column))
         self.places = places.flatten(1).unbind()
 
-    def forward(self, step: FastStep, i: int) -> Tensor:
-        torch.index_select(step.C_, 0, self.characters[i], out=self.rows_)  # E = C[x]
-        torch.addmm(step.b_, self.E_, step.W_, beta=2, alpha=2, out=self.two_z_)  # 2 z = 2 (E W + b)
-        _round(self.two_z_, step.z)
-        return step.z
+    def forward(self, step: int) -> Tensor:
+        """2 z, (n, columns of W)."""
+        torch.index_select(self.rounded_C, 0, self.characters[step], out=self.rounded_rows)  # E = C[x]
+        torch.addmm(self.rounded_b, self.rounded_E, self.rounded_W, beta=2, alpha=2, out=self.rounded_z)  # 2 (E W + b)
+        if self.rounds:
+            self.z.copy_(self.rounded_z)
+        return self.z
 
-    def backward(self, step: FastStep, i: int) -> None:
-        _round(step.dz, self.dz_)
-        torch.mm(self.E_T, self.dz_, out=self.dW_)  # dW = E^T dz
-        _round(self.dW_, step.dW)
-        torch.mv(self.dz_columns, step.ones, out=step.db)  # db = sum of dz over examples
-        torch.mm(step.W_, self.dz_T, out=self.dE_)  # dE = dz W^T, transposed
-        _round(self.dE_, self.dE)
-        self.dC_flat.zero_().index_add_(0, self.places[i], self.dE_flat)  # dC[c] = sum of dE where x is c
+    def backward(self, step: int) -> None:
+        """Write dC, dW and db."""
+        if self.rounds:
+            self.rounded_dz.copy_(self.dz)
+        torch.mm(self.rounded_ET, self.rounded_dz, out=self.rounded_dW)  # dW = E^T dz
+        torch.mv(self.dzT, self.ones, out=self.db)  # db = sum of dz over examples
+        torch.mm(self.rounded_W, self.rounded_dzT, out=self.rounded_dET)  # dE = dz W^T, transposed
+        if self.rounds:
+            self.dW.copy_(self.rounded_dW)
+            self.dET.copy_(self.rounded_dET)
+        self.dC.zero_().index_add_(0, self.places[step], self.dET_numbers)  # dC[c] = sum of dE where x is c
 
 
-class _Table:
-    """z = sum over positions b of T[b, x_b], with a table T[b] = C W[b] for each position, and b added to T[0]."""
+class TableLayer:
+    """z = sum over positions b of T[b, x_b], where the table T[b] is C W[b], and T[0] also includes the bias.
 
-    def __init__(self, step: FastStep) -> None:
-        block_size = step.config.block_size
-        self.C = step.C.expand(block_size, -1, -1)
-        self.W, self.dW = (W.view(block_size, -1, W.shape[1]) for W in (step.W, step.dW))
+    Its products have vocab_size rows, those of `DirectLayer` batch_size. They are never rounded. `backward` reads
+    dz (n, columns of W).
+    """
+
+    def __init__(self, weights: Parameters, gradient: Parameters, dz: Tensor) -> None:
+        (vocab_size, embedding_size), (inputs, columns) = weights.C.shape, weights.W.shape
+        block_size = inputs // embedding_size
+        self.C = weights.C.expand(block_size, vocab_size, embedding_size)
+        self.W, self.b = weights.W.view(block_size, embedding_size, columns), weights.b
         self.CT, self.WT = self.C.transpose(1, 2), self.W.transpose(1, 2)
-        self.T = torch.bmm(self.C, self.W)
-        self.rows = self.T.flatten(0, 1)
-        self.dC_parts = torch.empty_like(self.C, memory_format=torch.contiguous_format)
-        self.ones = step.flat.new_ones(len(step.C))
-        self.first_rows = torch.arange(block_size) * len(step.C)
-        self.starts = torch.arange(step.batch_size + 1) * block_size
+        self.dC, self.dW, self.db = gradient.C, gradient.W.view(self.W.shape), gradient.b
+        self.dC_parts = dz.new_empty(self.C.shape)  # a summand of dC for each position
+        self.dz = dz
+        self.T = dz.new_empty(block_size, vocab_size, columns)
+        self.T0, self.rows = self.T[0], self.T.flatten(0, 1)
+        self.ones = dz.new_ones(vocab_size)
+        self.first_rows = torch.arange(block_size) * vocab_size
+        self.starts = torch.arange(len(dz) + 1) * block_size
+        self.rows_of: Sequence[Tensor] = ()
+        self.examples_of: Sequence[Tensor] = ()
+        self.row_starts: Sequence[Tensor] = ()
 
     def prepare(self, x: Tensor) -> None:
-        """Indices for the minibatches x of a piece: of each example its rows in the tables, and the other way round."""
+        """Compute the indices for a piece's minibatches: the rows of each example, and the examples of each row."""
         steps, n, _ = x.shape
         rows_of = x + self.first_rows
         self.rows_of = rows_of.flatten(1).unbind()
@@ -279,23 +372,130 @@ class _Table:
         uses = torch.bincount(row, minlength=steps * len(self.rows)).view(steps, -1)
         self.row_starts = F.pad(uses.cumsum(1), (1, 0)).unbind()
 
-    def forward(self, step: FastStep, i: int) -> Tensor:
+    def forward(self, step: int) -> Tensor:
+        """2 z, (n, columns of W)."""
         torch.baddbmm(self.T, self.C, self.W, beta=0, alpha=2, out=self.T)  # 2 T
-        self.T[0].add_(step.b, alpha=2)
-        two_z: Tensor = F.embedding_bag(self.rows_of[i], self.rows, self.starts, mode="sum", include_last_offset=True)
+        self.T0.add_(self.b, alpha=2)
+        rows_of = self.rows_of[step]
+        two_z: Tensor = F.embedding_bag(rows_of, self.rows, self.starts, mode="sum", include_last_offset=True)
         return two_z
 
-    def backward(self, step: FastStep, i: int) -> None:
+    def backward(self, step: int) -> None:
+        """Write dC, dW and db."""
+        examples_of, starts = self.examples_of[step], self.row_starts[step]
         # dT[b, c] = sum of dz over the examples with x_b = c
-        dT = F.embedding_bag(self.examples_of[i], step.dz, self.row_starts[i], mode="sum", include_last_offset=True)
-        dT = dT.view(self.T.shape)
-        torch.mv(dT[0].t(), self.ones, out=step.db)  # db = sum of dz over examples = sum of the rows of dT[0]
+        dT = F.embedding_bag(examples_of, self.dz, starts, mode="sum", include_last_offset=True).view(self.T.shape)
+        torch.mv(dT[0].t(), self.ones, out=self.db)  # db = sum of dz over examples = sum of the rows of dT[0]
         torch.bmm(self.CT, dT, out=self.dW)  # dW[b] = C^T dT[b]
         torch.bmm(dT, self.WT, out=self.dC_parts)
-        torch.sum(self.dC_parts, 0, out=step.dC)  # dC = sum over b of dT[b] W[b]^T
+        torch.sum(self.dC_parts, 0, out=self.dC)  # dC = sum over b of dT[b] W[b]^T
 
 
-def _round(source: Tensor, target: Tensor) -> None:
-    """Carry a matrix between float32 and its bfloat16 twin; nothing where both are one tensor."""
-    if source is not target:
-        target.copy_(source)
+class HiddenLayer:
+    """tanh(z), multiplied by the dropout mask if there is one, (n, hidden_neurons).
+
+    `tanh` and `dtanh` are the memory for tanh(z) and its gradient; dz takes the place of the latter.
+    """
+
+    def __init__(self, tanh: Tensor, dtanh: Tensor, mask: DropoutMask | None, rounds: bool) -> None:
+        self.tanh, self.dtanh, self.mask, self.rounds = tanh, dtanh, mask, rounds
+        self.h = tanh if mask is None else tanh.new_empty(tanh.shape)
+        self.rounded_h, self.rounded_dh = rounded_like(self.h, rounds), rounded_like(dtanh, rounds)
+        self.minus_one = tanh.new_tensor(-1.0)
+
+    def forward(self, two_z: Tensor) -> None:
+        """Write `rounded_h`, the layer's output."""
+        tanh = self.tanh
+        torch.sigmoid(two_z, out=tanh)
+        torch.add(self.minus_one, tanh, alpha=2, out=tanh)  # tanh(z) = 2 sigmoid(2 z) - 1, in a third of the time
+        if self.mask is not None:
+            torch.mul(tanh, self.mask.draw(), out=self.h)
+        if self.rounds:
+            self.rounded_h.copy_(self.h)
+
+    def backward(self) -> None:
+        """Write dz; read `rounded_dh`."""
+        dtanh = self.dtanh
+        if self.rounds:
+            dtanh.copy_(self.rounded_dh)
+        if self.mask is not None:
+            dtanh.mul_(self.mask.mask)
+        _tanh_backward(dtanh, self.tanh, grad_input=dtanh)  # dz = dtanh (1 - tanh^2)
+
+
+class OutputLayer:
+    """logits = h W2 + b2, and the loss; h is the output of the hidden layer.
+
+    With direct connections logits = h W2 + skipped, where `skipped`, a part of z, already contains b2.
+    """
+
+    def __init__(
+        self,
+        rounded: Parameters,
+        gradient: Parameters,
+        hidden: HiddenLayer,
+        dskipped: Tensor,
+        rounds: bool,
+        piece_steps: int,
+    ) -> None:
+        n, vocab_size = len(dskipped), len(rounded.W2T)
+        self.rounds, self.connects, self.part = rounds, dskipped.shape[1] > 0, 1 / n
+        self.rounded_W2T, self.rounded_b2 = rounded.W2T, rounded.b2.unsqueeze(1)
+        self.rounded_h, self.rounded_hT, self.rounded_dh = hidden.rounded_h, hidden.rounded_h.t(), hidden.rounded_dh
+        self.dW2T, self.rounded_dW2T = gradient.W2T, rounded_like(gradient.W2T, rounds)
+        self.db2, self.dskipped = gradient.b2, dskipped
+        self.targets, self.logits = dskipped.new_empty(2, piece_steps, vocab_size, n).unbind()
+        self.targetT_of, self.logitsT_of = self.targets.unbind(), self.logits.unbind()  # targetT is -y^T / n
+        self.dlogitsT = dskipped.new_empty(vocab_size, n)
+        self.rounded_dlogitsT = rounded_like(self.dlogitsT, rounds)
+        self.dlogits, self.rounded_dlogits = self.dlogitsT.t(), self.rounded_dlogitsT.t()
+        self.rounded_logitsT_of: Sequence[Tensor] = self.logitsT_of
+        if rounds:
+            self.rounded_logitsT_of = [rounded_like(self.dlogitsT, rounds)] * piece_steps
+        self.ones = dskipped.new_ones(n)
+
+    def prepare(self, y: Tensor) -> None:
+        """Write the targets of a piece."""
+        targets = self.targets[: len(y)]
+        if y.is_floating_point():
+            torch.mul(y.transpose(1, 2), -self.part, out=targets)
+        else:
+            targets.zero_().scatter_(1, y.unsqueeze(1), -self.part)
+
+    def forward(self, step: int, two_skipped: Tensor | None) -> None:
+        """Write the logits."""
+        logitsT, rounded_logitsT = self.logitsT_of[step], self.rounded_logitsT_of[step]
+        if two_skipped is None:
+            torch.addmm(self.rounded_b2, self.rounded_W2T, self.rounded_hT, out=rounded_logitsT)  # h W2 + b2
+        else:
+            torch.mm(self.rounded_W2T, self.rounded_hT, out=rounded_logitsT)  # h W2
+        if self.rounds:
+            logitsT.copy_(rounded_logitsT)
+        if two_skipped is not None:
+            logitsT.add_(two_skipped.t(), alpha=0.5)  # + skipped
+
+    def backward(self, step: int) -> None:
+        """Write `rounded_dh`, dW2, and db2 or `dskipped`."""
+        dlogitsT = self.dlogitsT
+        torch.softmax(self.logitsT_of[step], 0, out=dlogitsT)
+        torch.add(self.targetT_of[step], dlogitsT, alpha=self.part, out=dlogitsT)  # dlogits = (softmax(logits) - y) / n
+        if self.rounds:
+            self.rounded_dlogitsT.copy_(dlogitsT)
+        torch.mm(self.rounded_dlogitsT, self.rounded_h, out=self.rounded_dW2T)  # dW2 = h^T dlogits, transposed
+        torch.mm(self.rounded_dlogits, self.rounded_W2T, out=self.rounded_dh)  # dh = dlogits W2^T
+        if self.rounds:
+            self.dW2T.copy_(self.rounded_dW2T)
+        if self.connects:
+            self.dskipped.copy_(self.dlogits)  # the first layer writes db2, as a part of its own db
+        else:
+            torch.mv(dlogitsT, self.ones, out=self.db2)  # db2 = sum of dlogits over examples
+
+    def losses(self, steps: int) -> Tensor:
+        """The losses of the first minibatches of the piece, (steps,)."""
+        # -sum of y log softmax(logits), over n
+        return torch.log_softmax(self.logits[:steps], 1).mul_(self.targets[:steps]).sum((1, 2))
+
+
+def rounded_like(tensor: Tensor, rounds: bool) -> Tensor:
+    """Memory for the tensor rounded to bfloat16, or the tensor itself if nothing is rounded."""
+    return torch.empty_like(tensor, dtype=torch.bfloat16) if rounds else tensor
