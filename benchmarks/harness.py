@@ -19,11 +19,11 @@ from typing import Any
 from unittest import mock
 
 import optuna
+import sweeps.runs
 import torch
 from common import finish, parse_arguments
 from optuna.trial import TrialState, create_trial
 
-import sweeps.runs
 from makemore.corpus import Corpus
 from makemore.mlp import MLP, MLPConfig
 from makemore.train import Evaluation, TrainResult

@@ -1,6 +1,6 @@
 """A split as the trainer uses it: examples of train and distinct contexts of dev, made once and kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
@@ -61,5 +61,10 @@ class Corpus:
 
 def build_corpus(split: Split, alphabet: Alphabet, block_size: int) -> Corpus:
     """The corpus of a split's train and dev words at one block size."""
-    train, dev = (build_examples(words, alphabet, block_size) for words in (split.train, split.dev))
-    return Corpus(alphabet, train, distinct_contexts(dev))
+    return corpus_of(split.train, split.dev, alphabet, block_size)
+
+
+def corpus_of(train: Sequence[str], dev: Sequence[str], alphabet: Alphabet, block_size: int) -> Corpus:
+    """The corpus of train and dev words at one block size."""
+    examples = build_examples(train, alphabet, block_size)
+    return Corpus(alphabet, examples, distinct_contexts(build_examples(dev, alphabet, block_size)))

@@ -157,7 +157,7 @@ class Parameters:
         return Parameters(flat, self.shapes)
 
 
-def flatten_parameters(model: MLP) -> Parameters:
+def flatten_parameters(model: "MLP") -> Parameters:
     """The model's parameters, moved into one flat tensor."""
     W = model.W1.data if model.D is None else torch.cat([model.W1.data, model.D.data], dim=1)
     parts = [model.C.data, W, model.W2.data.t(), torch.cat([model.b1.data, model.b2.data])]

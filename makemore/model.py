@@ -143,6 +143,11 @@ class ModelConfig(ABC):
         """Negative log-likelihood of each word, in nats, and its number of next characters; both (n,) float64."""
         return evaluate.word_losses(model, words, alphabet, self.block_size, self.every_position)
 
+    @property
+    def unsmoothed_key(self) -> str | None:
+        """The key whose value lets the model find characters impossible, so that losses may be infinite; or None."""
+        return None
+
     def embedding(self, model: nn.Module) -> Tensor | None:
         """A vector for each token, (vocab_size, embedding_size), for a picture; None: there is nothing to draw."""
         return None

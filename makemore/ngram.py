@@ -49,6 +49,12 @@ class NgramConfig(ModelConfig):
         return max(1, self.order - 1)
 
     @property
+    def unsmoothed_key(self) -> str | None:
+        """The key that is 0, so that what train does not have is impossible."""
+        key, value = self.amount
+        return key if value == 0 else None
+
+    @property
     def amount(self) -> tuple[str, float]:
         """The key that says how much is smoothed, and its value; at 0, what train does not have is impossible."""
         return ("smoothing", self.smoothing) if self.estimator == "additive" else ("discount", self.discount)

@@ -127,7 +127,9 @@ def test_every_room_is_on_the_list_and_imports_only_lower_ones() -> None:
 
 def test_only_the_room_tracking_imports_mlflow() -> None:
     assert importers_of_mlflow(TOP) == {"sweeps/tracking"}
-    assert not any("sweeps.tracking.pyfunc_model" in imports_of(path) for path in sources(TOP))  # MLflow itself loads it
+    assert not any(
+        "sweeps.tracking.pyfunc_model" in imports_of(path) for path in sources(TOP)
+    )  # MLflow itself loads it
 
 
 def test_only_the_look_opens_the_door_to_the_test_split() -> None:

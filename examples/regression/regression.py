@@ -45,23 +45,33 @@ class Regression(Task):
     def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> Trained:
         """Minimise the squared error on train; report dev ten times."""
         torch.manual_seed(seed)
-        trained = Trained(self.build())
-        optimizer = torch.optim.Adam(trained.module.parameters(), lr=self.lr)
+        module = self.build()
+        optimizer = torch.optim.Adam(module.parameters(), lr=self.lr)
+        train_rows, dev_rows = parse(train), parse(dev)
         for step in range(1, self.steps + 1):
-            loss = self.losses(trained, train)[0].mean()
+            loss = squared_errors(module, train_rows).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if step % max(1, self.steps // 10) == 0:
                 with torch.no_grad():
-                    report(step, float(self.losses(trained, dev)[0].mean()), train_loss=float(loss.detach()))
-        return trained
+                    dev_loss = squared_errors(module, dev_rows).mean()
+                report(step, float(dev_loss), train_loss=float(loss.detach()))
+        return Trained(module)
 
     def losses(self, trained: Trained, items: Sequence[str]) -> tuple[Tensor, Tensor]:
         """The squared error of each flat; each is one term."""
-        rows = torch.tensor([[float(number) for number in item.split(",")[1:]] for item in items])
-        errors = trained.module(rows[:, :3]).squeeze(1) - rows[:, 3]
-        return errors.square().double(), torch.ones(len(items), dtype=torch.float64)
+        return squared_errors(trained.module, parse(items)).double(), torch.ones(len(items), dtype=torch.float64)
+
+
+def parse(items: Sequence[str]) -> Tensor:
+    """The numbers of each row but the house: area, floor, age and price, (n, 4) float32."""
+    return torch.tensor([[float(number) for number in item.split(",")[1:]] for item in items])
+
+
+def squared_errors(module: nn.Module, rows: Tensor) -> Tensor:
+    """The squared error of each predicted price, (n,)."""
+    return (module(rows[:, :3]).squeeze(1) - rows[:, 3]).square()
 
 
 def make_csv(path: Path) -> None:

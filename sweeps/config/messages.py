@@ -14,8 +14,8 @@ _NOISE = ("full_key:", "object_type=", "reference_type=", "See https", "Set the 
 def one_line(error: BaseException) -> str:
     """The message of an error and of its cause in one line; for a mistyped name, with what was probably meant."""
     if isinstance(error, MissingConfigException) and error.options:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        return f"{group} is {name}; {any_of(name, error.options)}"
+        group, _, wanted = str(error.missing_cfg_file).rpartition("/")
+        return f"{group} is {wanted}; {any_of(wanted, error.options)}"
     for raised in (error, error.__cause__):
         if isinstance(raised, ConfigAttributeError | ConfigKeyError) and isinstance(raised.parent_node, DictConfig):
             group, _, key = str(raised.full_key).rpartition(".")

@@ -5,17 +5,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from torch import Tensor
 
 from makemore.bootstrap import intervals
-from makemore.evaluate import word_losses
 from makemore.train import generator_for, one_thread
-from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
-from sweeps.task.language_model.sources import DataConfig, load_source
-from sweeps.task.language_model.weights import load_weights
+from sweeps.task.recorded import read_recorded, read_recorded_config
 from sweeps.tracking.store import TrackingStore, words_digest
 
 DIFFERENCE = ["difference", "difference_low", "difference_high"]
@@ -43,10 +39,13 @@ def differences(store: TrackingStore, runs: pd.DataFrame, baseline: "pd.Series[A
             f"baseline is {run_id}; run {other.iloc[0]} has other dev words: losses differ word by word only on the "
             "same data, data.split and data.split_seed"
         )
-    config = OmegaConf.load(store.fetch_artifact(run_id, "config.yaml"))
-    source = load_source(read_node(DataConfig, config, "data"))  # type: ignore[arg-type]
+    config = read_recorded_config(store.fetch_artifact(run_id, "config.yaml"))
+    source = config.deal_items()
     if words_digest(source, "dev") != baseline["dev_words"]:
-        raise RequestError(f"baseline is {run_id}; {source.path} is not the list of words that it was made with")
+        where = source.path or source.name
+        raise RequestError(
+            f"baseline is {run_id}; {where} is not the list of {config.task.item}s that it was made with"
+        )
     finished = list(runs.loc[runs["state"] == TrialState.COMPLETE.name, "run_id"])
     if not finished:
         return pd.DataFrame(columns=DIFFERENCE, dtype=float)
@@ -60,8 +59,10 @@ def recorded_losses(store: TrackingStore, run_ids: Sequence[str], words: Sequenc
     found = {}
     with one_thread():
         for run_id in dict.fromkeys(run_ids):
-            saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
-            found[run_id] = word_losses(saved.model, words, saved.alphabet, saved.model.config.block_size)
+            recorded = read_recorded(
+                store.fetch_artifact(run_id, "config.yaml"), store.fetch_artifact(run_id, "weights.safetensors")
+            )
+            found[run_id] = recorded.config.task.losses(recorded.trained, words)
     losses = torch.stack([found[run_id][0] for run_id in run_ids], dim=1)
     return losses, found[run_ids[0]][1]
 

@@ -61,7 +61,8 @@ class ProgressLine:
             self._best = f"best dev loss {news.best[1]:.4f} (trial {news.best[0]})"
         if news.trial is not None:
             loss = f" {news.dev_loss:.3f}" if news.dev_loss is not None else ""
-            self._at_work[news.worker] = f"#{news.trial} {news.progress:.0%}{loss}"
+            progress = f"{news.evaluation / news.evaluations:.0%}" if news.evaluations else f"at {news.evaluation}"
+            self._at_work[news.worker] = f"#{news.trial} {progress}{loss}"
         elif news.standing:  # it took nothing
             self._at_work.pop(news.worker, None)
         bar.set_postfix_str("; ".join(filter(None, [self._best, ", ".join(self._at_work.values())])), refresh=False)

@@ -18,15 +18,13 @@ from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
 
-from makemore.ngram import NgramConfig
-from makemore.train import Diverged, InfiniteLoss
+from makemore.train import Diverged
 from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
 from sweeps.search.samplers import make_pruner, make_sampler, suggest
 from sweeps.search.space import Setting, Space
 from sweeps.study.jobs import Jobs
 from sweeps.study.runs import OpenRun, RunOutcome, TrialOf, open_run
-from sweeps.task.language_model.sources import load_source
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
@@ -63,7 +61,8 @@ class News:
     worker: str
     phase: str = "search"  # or "confirm"
     trial: int | None = None  # at work on it
-    progress: float = 0.0  # of the trial, from 0 to 1
+    evaluation: int = 0  # so many times the trial has reported
+    evaluations: int | None = None  # of so many, where that is known
     dev_loss: float | None = None
     standing: tuple[int, int] | None = None  # trials finished, and in all
     best: tuple[int, float] | None = None  # trial, dev loss
@@ -289,11 +288,11 @@ class Worker:
 
         def report(step: int, dev_loss: float) -> None:
             with self._interruption.training(False):
-                done, of = next(evaluations), run.config.evaluations
-                self._show(News(self.name, phase.name, trial.number, done / of, dev_loss))
+                done, expected = next(evaluations), run.config.task.evaluations
+                self._show(News(self.name, phase.name, trial.number, done, expected, dev_loss))
                 if phase.report(trial, done, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
-            if done < of and (self._is_late(0.0) or not self._goes_on()):
+            if done != expected and (self._is_late(0.0) or not self._goes_on()):
                 raise Stopped
 
         try:
@@ -301,7 +300,7 @@ class Worker:
                 outcome = run.train(report)
         except TrialPruned as error:
             return Ending(TrialState.PRUNED, str(error))
-        except (Diverged, InfiniteLoss) as error:
+        except Diverged as error:
             # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
             with suppress(Lost):
                 phase.trials.report(trial, next(evaluations), math.inf)
@@ -341,12 +340,7 @@ def constraint(space: Space, jobs: Jobs) -> Callable[[Setting], bool]:
             run = read_run_config(jobs.compose(setting))
         except RequestError:  # the trial will say what is wrong
             return True
-        if isinstance(run.model, NgramConfig):
-            raise RequestError(
-                f"space.constraints.parameters is {most}; with model=ngram it must be null: what is counted follows "
-                "from the words"
-            )
-        return run.model.parameters(load_source(run.data).alphabet.vocab_size) <= most
+        return run.task.parameters() <= most
 
     return allows
 

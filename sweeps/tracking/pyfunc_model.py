@@ -10,7 +10,6 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from makemore.sample import sample_words
 from makemore.train import generator_for, one_thread
 from sweeps.task.language_model.weights import load_weights
 
@@ -46,24 +45,23 @@ class NextCharacter(PythonModel):
             return self._probabilities(contexts)
 
     def _words(self, contexts: list[str], n: int, temperature: float, seed: int) -> pd.DataFrame:
-        model, alphabet = self._saved.model, self._saved.alphabet
-        block_size, generator = model.config.block_size, generator_for(seed, "samples")
+        generator = generator_for(seed, "samples")
         rows = [
             {"context": text, "word": word}
             for text in contexts
-            for word in sample_words(model, alphabet, block_size, n, generator, temperature, prefix=text)
+            for word in self._saved.draw_words(n, temperature, generator, prefix=text)
         ]
         return pd.DataFrame(rows)
 
     @torch.no_grad()
     def _probabilities(self, contexts: list[str]) -> pd.DataFrame:
-        model, alphabet = self._saved.model, self._saved.alphabet
-        block_size = model.config.block_size
+        alphabet, block_size = self._saved.alphabet, self._saved.config.block_size
         for character in "".join(contexts):
             if character not in alphabet.characters:
                 raise ValueError(f"the character {character!r} is not one of {alphabet.characters}")
         tokens = [[0] * block_size + [alphabet.stoi[character] for character in text] for text in contexts]
-        logits = model(torch.tensor([row[-block_size:] for row in tokens]))
+        x = torch.tensor([row[-block_size:] for row in tokens])
+        logits = self._saved.config.next_logits(self._saved.module, x)
         return pd.DataFrame(torch.softmax(logits.double(), dim=1).numpy(), columns=list(alphabet.itos))
 
 

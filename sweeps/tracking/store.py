@@ -522,7 +522,13 @@ def _dataset_input(source: Source, part: str) -> DatasetInput:
     words = {"train": source.split.train, "dev": source.split.dev}[part]
     profile = f'{{"words": {len(words)}, "sha256": "{digest}"}}'
     name = f"{source.name}-{source.split.rule}-{part}"
-    dataset = Dataset(name, words_digest(source, part), "local", f'{{"uri": "{source.path.name}"}}', profile=profile)
+    dataset = Dataset(
+        name,
+        words_digest(source, part),
+        "local",
+        f'{{"uri": "{source.path.name if source.path else source.name}"}}',
+        profile=profile,
+    )
     return DatasetInput(dataset, [InputTag(_CONTEXT, part)])
 
 

@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from sweeps.config.files import conf_dir
-from sweeps.task.run_config import read_run_config
 from sweeps.errors import RequestError
+from sweeps.task.run_config import read_run_config
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,12 @@ import torch
 from conftest import Makemore, call
 
 import sweeps.look.final_test
-from sweeps.task import held_out
 from makemore.data import GIVEN_NAMES, read_words
-from sweeps.task.held_out import read_test_items
 from sweeps.cli import run
 from sweeps.databases import close_databases
 from sweeps.look.record import Looks
+from sweeps.task import held_out
+from sweeps.task.held_out import read_test_items
 from sweeps.task.language_model.weights import load_weights
 from sweeps.tracking.store import MlflowClient, TrackingStore
 

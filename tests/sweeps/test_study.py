@@ -24,9 +24,9 @@ import sweeps.task.language_model.sources
 from makemore.data import read_words
 from sweeps.config.files import conf_dir
 from sweeps.config.reading import read_node
-from sweeps.task.run_config import read_run_config
 from sweeps.search.space import Space, SpaceConfig, corners, format_override, read_space
 from sweeps.task.language_model.sources import load_corpus
+from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "train.batch_size=8", "model.hidden_neurons=int(interval(4,16))")

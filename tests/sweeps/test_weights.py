@@ -8,9 +8,8 @@ from makemore.data import GIVEN_NAMES
 from makemore.mlp import MLP, MLPConfig
 from makemore.ngram import Ngram, NgramConfig
 from makemore.train import build_corpus
-from sweeps.task.language_model.sources import DataConfig
 from sweeps.errors import RequestError
-from sweeps.task.language_model.sources import Source, load_source
+from sweeps.task.language_model.sources import DataConfig, Source, load_source
 from sweeps.task.language_model.weights import digest_weights, load_weights, save_weights
 from sweeps.tracking.store import MlflowClient
 

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 from makemore.mlp import MLPConfig
-
 from makemore.model import ModelConfig
 from makemore.ngram import NgramConfig
 from sweeps.config.reading import build
@@ -31,12 +30,13 @@ def read_model(tree: dict[str, Any]) -> tuple[str, ModelConfig]:
         return str(name), build(SHIPPED[name], "model", tree, str(name))
     kind = find_class("model", target, ModelConfig)
     name = str(name or kind.__name__)
-    if not any(field.name == "block_size" for field in dataclasses.fields(kind)):
+    config = build(kind, "model", tree, name)
+    if type(getattr(config, "block_size", None)) is not int:
         raise RequestError(
-            f"model._target_ is {target}; {kind.__name__} has no field block_size: it must have one, the characters of "
+            f"model._target_ is {target}; {kind.__name__} has no block_size: it must have one, the characters of "
             "context that the module is given"
         )
-    return name, build(kind, "model", tree, name)
+    return name, config
 
 
 def model_node(name: str, config: ModelConfig) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from makemore.corpus import Corpus, build_corpus
 from torch import Tensor, nn
 
+from makemore.corpus import Corpus, corpus_of
 from makemore.data import Alphabet
 from makemore.diagnosis import Finding, Signs, diagnose, examine
 from makemore.evaluate import mean_loss
@@ -237,7 +237,7 @@ def _language_model(trained: Trained) -> TrainedModel:
 
 @functools.lru_cache(maxsize=16)
 def _corpus(train: tuple[str, ...], dev: tuple[str, ...], alphabet: Alphabet, block_size: int) -> Corpus:
-    return build_corpus(train, dev, alphabet, block_size)
+    return corpus_of(train, dev, alphabet, block_size)
 
 
 @functools.cache

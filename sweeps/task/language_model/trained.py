@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 import torch
-from makemore.corpus import Corpus
 
+from makemore.corpus import Corpus
 from makemore.data import Alphabet
 from makemore.model import ModelConfig
+from makemore.sample import sample_words
 from makemore.train import Evaluation, TrainResult
 from sweeps.task.task import Trained
 
@@ -24,4 +25,4 @@ class TrainedModel(Trained):
 
     def draw_words(self, n: int, temperature: float, generator: torch.Generator, prefix: str) -> list[str]:
         """`n` words, each beginning with the prefix, drawn character by character."""
-        return self.config.sample_words(self.module, self.alphabet, n, generator, temperature, prefix=prefix)
+        return sample_words(self.config, self.module, self.alphabet, n, generator, temperature, prefix=prefix)
