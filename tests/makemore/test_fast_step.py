@@ -1,6 +1,7 @@
 """The fast step is the autograd step, only faster."""
 
 import gc
+import itertools
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,19 +10,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from makemore import fast_step
 from makemore.fast_step import FastStep, bfloat16_pays, table_pays
 from makemore.limits import LimitError
-from makemore.mlp import MLP, MLPConfig
-from makemore.mlp import MLPAutogradStep as AutogradStep
+from makemore.mlp import MLP, MLPAutogradStep, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.schedule import Constant, Cosine, Schedule, learning_rates
 from makemore.train import one_thread
 
 STEPS = 50
 # batch_size, block_size, embedding_size, hidden_neurons, vocab_size, and whether there are direct connections
-SIZES = [(32, 3, 10, 40, 27), (1, 1, 1, 1, 2), (5, 8, 3, 7, 4), (70, 2, 6, 33, 30), (3, 64, 2, 5, 200)]
+SIZES: list[tuple[int, ...]] = [
+    (32, 3, 10, 40, 27),
+    (1, 1, 1, 1, 2),
+    (5, 8, 3, 7, 4),
+    (70, 2, 6, 33, 30),
+    (3, 64, 2, 5, 200),
+]
 LECTURE, DIRECT, NO_LAYER = SIZES[0], (32, 3, 10, 40, 27, True), (32, 3, 10, 0, 27)
+LARGE = (512, 8, 48, 800, 500)  # bfloat16 pays on processors that have it
 SIZES += [DIRECT, NO_LAYER, (5, 8, 3, 7, 4, True), (1, 1, 1, 0, 2)]
 SGD_RULE, ADAMW_RULE = SGD(weight_decay=0.01), AdamW(weight_decay=0.1, beta1=0.9, beta2=0.99, epsilon=1e-8)
 RULES = [
@@ -49,13 +55,9 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def force_first_layer(monkeypatch: pytest.MonkeyPatch, table: bool) -> None:
-    monkeypatch.setattr(fast_step, "table_pays", lambda *sizes: table)
-
-
 def new_model(sizes: tuple[int, ...], dropout: float) -> MLP:
     _, block_size, embedding_size, hidden_neurons, vocab_size, *direct = sizes
-    config = MLPConfig(block_size, embedding_size, hidden_neurons, dropout, *direct)
+    config = MLPConfig(block_size, embedding_size, hidden_neurons, dropout, direct=direct == [True])
     return MLP(config, vocab_size, torch.Generator().manual_seed(1))
 
 
@@ -75,14 +77,17 @@ def train_both(
     targets: str,
     dropout: float,
     precision: str = "float32",
+    first_layer: str = "auto",
+    piece_steps: int = 128,
 ) -> tuple[MLP, Tensor, MLP, Tensor]:
     """Models and losses of the autograd step and of the fast step, each called twice."""
     x, y = minibatches(sizes, targets)
     lr = learning_rates(schedule, STEPS)
     reference, fast = new_model(sizes, dropout), new_model(sizes, dropout)
+    mask, same_mask = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     steppers = (
-        AutogradStep(reference, optimizer, torch.Generator().manual_seed(3)),
-        FastStep(fast, optimizer, torch.Generator().manual_seed(3), precision),
+        MLPAutogradStep(reference, optimizer, mask),
+        FastStep(fast, optimizer, same_mask, precision, first_layer=first_layer, piece_steps=piece_steps),
     )
     losses = [
         torch.cat([stepper.run(x[:20], y[:20], lr[:20]), stepper.run(x[20:], y[20:], lr[20:])]) for stepper in steppers
@@ -90,48 +95,54 @@ def train_both(
     return reference, losses[0], fast, losses[1]
 
 
+def weights_after_two_steps(model: MLP, sizes: tuple[int, ...], precision: str, first_layer: str = "auto") -> Tensor:
+    step = FastStep(model, SGD_RULE, torch.Generator(), precision, first_layer=first_layer)
+    step.run(*minibatches(sizes, "sampled", steps=2), lr=[0.1, 0.1])
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
 def assert_equal(reference: MLP, fast: MLP, tolerance: float) -> None:
     for name, weight in reference.state_dict().items():
         torch.testing.assert_close(fast.state_dict()[name], weight, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("first_layer", ["direct", "table"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("targets", ["sampled", "distribution"])
 @pytest.mark.parametrize(("optimizer", "schedule"), RULES)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_in_double_it_equals_the_autograd_step(
-    monkeypatch: pytest.MonkeyPatch,
     sizes: tuple[int, ...],
     optimizer: Optimizer,
     schedule: Schedule,
     targets: str,
     dropout: float,
-    table: bool,
+    first_layer: str,
 ) -> None:
-    force_first_layer(monkeypatch, table)
     with default_dtype(torch.float64):
-        reference, expected, fast, losses = train_both(sizes, optimizer, schedule, targets, dropout)
+        reference, expected, fast, losses = train_both(
+            sizes, optimizer, schedule, targets, dropout, first_layer=first_layer
+        )
     torch.testing.assert_close(losses, expected, rtol=0, atol=1e-9)
     assert_equal(reference, fast, tolerance=1e-9)
 
 
-@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("first_layer", ["direct", "table"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("targets", ["sampled", "distribution"])
 @pytest.mark.parametrize(("optimizer", "schedule"), RULES)
 @pytest.mark.parametrize("sizes", [LECTURE, DIRECT, NO_LAYER], ids=str)
 def test_in_single_it_equals_the_autograd_step(
-    monkeypatch: pytest.MonkeyPatch,
     sizes: tuple[int, ...],
     optimizer: Optimizer,
     schedule: Schedule,
     targets: str,
     dropout: float,
-    table: bool,
+    first_layer: str,
 ) -> None:
-    force_first_layer(monkeypatch, table)
-    reference, expected, fast, losses = train_both(sizes, optimizer, schedule, targets, dropout)
+    reference, expected, fast, losses = train_both(
+        sizes, optimizer, schedule, targets, dropout, first_layer=first_layer
+    )
     # Sums in another order differ by some 1e-7 a step. SGD only adds that up; AdamW divides a gradient by its own
     # size, so a weight with a gradient near zero may go another way: at most 50 steps of 0.01, in practice 1e-5.
     tolerance = 1e-5 if isinstance(optimizer, SGD) else 1e-4
@@ -139,18 +150,15 @@ def test_in_single_it_equals_the_autograd_step(
     assert_equal(reference, fast, tolerance)
 
 
-@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("first_layer", ["direct", "table"])
 @pytest.mark.parametrize("targets", ["sampled", "distribution"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_its_gradient_is_the_one_of_autograd(
-    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], targets: str, table: bool
-) -> None:
-    force_first_layer(monkeypatch, table)
+def test_its_gradient_is_the_one_of_autograd(sizes: tuple[int, ...], targets: str, first_layer: str) -> None:
     with default_dtype(torch.float64):
         x, y = minibatches(sizes, targets, steps=1)
         reference, fast = new_model(sizes, 0.0), new_model(sizes, 0.0)
         before = {name: weight.clone() for name, weight in fast.state_dict().items()}
-        FastStep(fast, SGD(weight_decay=0.0), torch.Generator()).run(x, y, [1.0])
+        FastStep(fast, SGD(weight_decay=0.0), torch.Generator(), first_layer=first_layer).run(x, y, [1.0])
         torch.nn.functional.cross_entropy(reference(x[0]), y[0]).backward()  # type: ignore[no-untyped-call]
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(before[name] - fast.state_dict()[name], parameter.grad, rtol=0, atol=1e-12)
@@ -167,23 +175,26 @@ def test_the_batch_size_may_change_between_runs(sizes: tuple[int, ...]) -> None:
     assert_equal(reference, fast, tolerance=1e-4)
 
 
-def test_a_run_longer_than_its_memory_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_step, "_PIECE_STEPS", 7)
-    reference, expected, fast, losses = train_both(LECTURE, ADAMW_RULE, Constant(lr=0.001), "sampled", dropout=0.2)
+@pytest.mark.parametrize("first_layer", ["direct", "table"])
+def test_a_run_in_many_pieces_equals_the_autograd_step(first_layer: str) -> None:
+    reference, expected, fast, losses = train_both(
+        LECTURE, ADAMW_RULE, Constant(lr=0.001), "sampled", dropout=0.2, first_layer=first_layer, piece_steps=7
+    )
     torch.testing.assert_close(losses, expected, rtol=0, atol=1e-4)
     assert_equal(reference, fast, tolerance=1e-4)
 
 
-@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
-def test_its_memory_is_free_as_soon_as_it_is_done(monkeypatch: pytest.MonkeyPatch, table: bool) -> None:
-    force_first_layer(monkeypatch, table)
-    step = FastStep(new_model(LECTURE, 0.2), ADAMW_RULE, torch.Generator())
+@pytest.mark.parametrize("first_layer", ["direct", "table"])
+def test_its_memory_is_free_as_soon_as_it_is_dropped(first_layer: str) -> None:
+    step = FastStep(new_model(LECTURE, 0.2), ADAMW_RULE, torch.Generator(), first_layer=first_layer)
     step.run(*minibatches(LECTURE, "distribution"), lr=[0.01] * STEPS)
     gone = weakref.ref(step)
-    gc.disable()  # or it could be found by chance
+    gc.collect()
+    gc.disable()
     try:
         del step
         assert gone() is None
+        assert gc.collect() == 0  # no part of the step was left in a reference cycle either
     finally:
         gc.enable()
 
@@ -198,26 +209,27 @@ def test_the_parameters_become_views_of_one_buffer_and_keep_their_values(sizes: 
     model = new_model(sizes, 0.0)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     parameters = list(model.parameters())
-    stepper = FastStep(model, SGD_RULE, torch.Generator())
+    FastStep(model, SGD_RULE, torch.Generator())
     assert all(new is old for new, old in zip(model.parameters(), parameters, strict=True))
-    assert {p.untyped_storage().data_ptr() for p in parameters} == {stepper.flat.untyped_storage().data_ptr()}
-    assert sum(p.numel() for p in parameters) == stepper.flat.numel()
-    assert sum(p.numel() for p in model.decayed) == stepper.decayed.numel()
+    buffers = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in parameters}
+    assert list(buffers.values()) == [sum(p.nbytes for p in parameters)]
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name])
     model.load_state_dict({name: torch.full_like(weight, 2.0) for name, weight in before.items()})
-    assert bool((stepper.flat == 2).all())
+    assert all(bool((parameter == 2).all()) for parameter in parameters)
+    assert {p.untyped_storage().data_ptr() for p in parameters} == set(buffers)
 
 
-@pytest.mark.parametrize("table", [False, True], ids=["direct", "table"])
+@pytest.mark.parametrize("first_layer", ["direct", "table"])
 @pytest.mark.parametrize("optimizer", [SGD_RULE, ADAMW_RULE], ids=["sgd", "adamw"])
 @pytest.mark.parametrize("sizes", [LECTURE, DIRECT], ids=str)
 def test_bfloat16_products_stay_close_to_float32(
-    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], optimizer: Optimizer, table: bool
+    sizes: tuple[int, ...], optimizer: Optimizer, first_layer: str
 ) -> None:
-    force_first_layer(monkeypatch, table)
     lr = 0.1 if isinstance(optimizer, SGD) else 0.002
-    reference, expected, fast, losses = train_both(sizes, optimizer, Constant(lr), "sampled", 0.0, "bfloat16")
+    reference, expected, fast, losses = train_both(
+        sizes, optimizer, Constant(lr), "sampled", 0.0, "bfloat16", first_layer
+    )
     assert not torch.equal(losses, expected)
     # bfloat16 keeps 8 bits, so a rounded logit (here below 2) is off by 2^-8 or less, and a loss by no more than that,
     # plus as much again for weights that went a slightly different way
@@ -236,13 +248,13 @@ def test_the_table_is_for_large_batches_of_a_small_alphabet() -> None:
     assert not table_pays(1, 1, 1, 1, 2)
 
 
-def test_the_rules_decide_which_path_is_taken() -> None:
-    for sizes in [(32, 3, 10, 200, 27), (256, 5, 16, 200, 27)]:
-        stepper = FastStep(new_model(sizes, 0.0), SGD_RULE, torch.Generator(), "auto")
-        x, y = minibatches(sizes, "sampled", steps=1)
-        stepper.run(x, y, [0.1])
-        assert (type(stepper.first).__name__ == "_Table") == table_pays(*sizes)
-        assert (stepper.product_dtype == torch.bfloat16) == bfloat16_pays(*sizes)
+@pytest.mark.parametrize("sizes", [LECTURE, (256, 5, 16, 200, 27), LARGE], ids=str)
+def test_auto_takes_the_path_that_the_rules_name(sizes: tuple[int, ...]) -> None:
+    named = ("bfloat16" if bfloat16_pays(*sizes) else "float32", "table" if table_pays(*sizes) else "direct")
+    automatic = weights_after_two_steps(new_model(sizes, 0.0), sizes, "auto", "auto")
+    for path in itertools.product(["float32", "bfloat16"], ["direct", "table"]):
+        weights = weights_after_two_steps(new_model(sizes, 0.0), sizes, *path)
+        assert torch.equal(weights, automatic) == (path == named), path
 
 
 @pytest.mark.parametrize("feature", ["amx_bf16", "avx512_bf16", None])
@@ -254,15 +266,22 @@ def test_auto_takes_bfloat16_only_for_large_products_on_a_processor_that_has_it(
     assert not bfloat16_pays(32, 3, 10, 200, 27)
 
 
-def test_an_unknown_precision_is_refused() -> None:
+def test_an_unknown_precision_or_first_layer_is_refused() -> None:
     with pytest.raises(LimitError, match="precision is float8; it must be float32 or bfloat16 or auto"):
         FastStep(new_model(LECTURE, 0.0), SGD_RULE, torch.Generator(), "float8")
+    with pytest.raises(LimitError, match="first_layer is tree; it must be direct or table or auto"):
+        FastStep(new_model(LECTURE, 0.0), SGD_RULE, torch.Generator(), first_layer="tree")
+
+
+def test_a_model_that_is_not_on_the_cpu_is_refused() -> None:
+    with pytest.raises(LimitError, match="device is meta; it must be cpu"):
+        FastStep(new_model(LECTURE, 0.0).to("meta"), SGD_RULE, torch.Generator())
 
 
 def test_bfloat16_is_refused_for_a_double_model_and_auto_leaves_it_exact() -> None:
-    model = new_model(LECTURE, 0.0).double()
     with pytest.raises(LimitError, match="precision is bfloat16"):
-        FastStep(model, SGD_RULE, torch.Generator(), "bfloat16")
-    stepper = FastStep(model, SGD_RULE, torch.Generator(), "auto")
-    stepper.run(*minibatches(LECTURE, "sampled", steps=1), [0.1])
-    assert stepper.product_dtype == torch.float64
+        FastStep(new_model(LECTURE, 0.0).double(), SGD_RULE, torch.Generator(), "bfloat16")
+    automatic, exact = (
+        weights_after_two_steps(new_model(LARGE, 0.0).double(), LARGE, precision) for precision in ("auto", "float32")
+    )
+    assert torch.equal(automatic, exact)
