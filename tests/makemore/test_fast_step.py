@@ -167,7 +167,7 @@ def test_its_gradient_is_the_one_of_autograd(sizes: tuple[int, ...], targets: st
 @pytest.mark.parametrize("sizes", [LECTURE, DIRECT, NO_LAYER], ids=str)
 def test_the_batch_size_may_change_between_runs(sizes: tuple[int, ...]) -> None:
     reference, fast = new_model(sizes, 0.2), new_model(sizes, 0.2)
-    for model, Step in ((reference, AutogradStep), (fast, FastStep)):
+    for model, Step in ((reference, MLPAutogradStep), (fast, FastStep)):
         stepper = Step(model, ADAMW_RULE, torch.Generator().manual_seed(3))
         for batch_size in (32, 7, 100, 32):
             x, y = minibatches((batch_size, *sizes[1:]), "sampled")
