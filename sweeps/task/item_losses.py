@@ -1,0 +1,44 @@
+"""The loss of each item of a split on disk: what paired comparisons and intervals over items are computed from."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sweeps.errors import RequestError
+
+DEV_LOSSES = "dev_losses.safetensors"  # the artifact of a complete run
+
+
+def write_item_losses(path: Path, losses: Tensor, terms: Tensor) -> None:
+    """Write the losses of a split's items, in the split's order.
+
+    Args:
+        losses: the sum of each item's loss terms, (n,); of a language model, in nats.
+        terms: the number of each item's terms, (n,); of a language model, its characters and the boundary.
+
+    Raises:
+        ValueError: the shapes are not the same (n,).
+    """
+    if losses.ndim != 1 or losses.shape != terms.shape:
+        raise ValueError(f"losses are {tuple(losses.shape)} and terms {tuple(terms.shape)}; both must be (n,)")
+    tensors = {"losses": losses, "terms": terms}
+    save_file({name: tensor.detach().cpu().double().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def read_item_losses(path: Path) -> tuple[Tensor, Tensor]:
+    """The losses of a split's items and their numbers of terms, as `write_item_losses` wrote them; (n,) float64 each.
+
+    Raises:
+        RequestError: not such a file.
+    """
+    try:
+        tensors = load_file(path)
+        losses, terms = tensors["losses"], tensors["terms"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise RequestError(f"{path} is not a file of item losses ({error})") from None
+    if losses.ndim != 1 or losses.shape != terms.shape or {losses.dtype, terms.dtype} != {torch.float64}:
+        raise RequestError(f"{path} is not a file of item losses (losses and terms must be (n,) float64)")
+    return losses, terms
