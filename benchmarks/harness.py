@@ -27,7 +27,8 @@ import sweeps.study.runs
 from makemore.model import MLP, MLPConfig
 from makemore.train import Corpus, Evaluation, TrainResult
 from sweeps.cli import run
-from sweeps.tracking.store import MlflowClient, RunTag
+from sweeps.tracking.runs import RunTag
+from sweeps.tracking.store import MlflowClient
 
 SIZES = (10, 500, 2000)
 LIMITS = {10: 0.12, 2000: 0.3}

@@ -10,9 +10,11 @@ from makemore.sample import sample_words
 from makemore.train import generator_for, one_thread
 from sweeps.config.reading import DataConfig, read_node
 from sweeps.errors import RequestError
-from sweeps.reports.leaderboard import find_confirmations, find_study, find_winner
+from sweeps.reports.studies import find_study
 from sweeps.task.language_model.sources import load_source
 from sweeps.task.language_model.weights import SavedModel, load_weights
+from sweeps.tracking.artifacts import fetch_artifact
+from sweeps.tracking.queries import find_runs
 from sweeps.tracking.store import open_tracking
 
 
@@ -42,14 +44,15 @@ def sample(cfg: DictConfig) -> str:
     store = open_tracking(cfg, create=False)
     run_id = config.run
     if run_id is None:
-        study, runs = find_study(store, cfg.study.name)
-        winner = find_winner(runs, find_confirmations(store, study, runs))
-        if winner is None:
-            raise RequestError(f"study.name is {study}; no trial of it is complete yet: wait, or makemore sweep on")
-        run_id = str(winner["run_id"])
+        study = find_study(store, cfg.study.name)
+        if study.winner is None:
+            raise RequestError(
+                f"study.name is {study.name}; no trial of it is complete yet: wait, or makemore sweep on"
+            )
+        run_id = study.winner.run_id
     else:
-        run_id = str(store.find_runs([run_id], "run is")["run_id"].iloc[0])
-    saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
+        run_id = find_runs(store, [run_id], "run is")[0].run_id
+    saved = load_weights(fetch_artifact(store, run_id, "weights.safetensors"))
     generator = generator_for(config.seed, "samples")
     block_size = saved.model.config.block_size
     for character in config.prefix:
@@ -59,7 +62,7 @@ def sample(cfg: DictConfig) -> str:
         words = sample_words(
             saved.model, saved.alphabet, block_size, config.n, generator, config.temperature, prefix=config.prefix
         )
-    return "\n".join(_mark_known(words, store.fetch_artifact(run_id, "config.yaml"), saved))
+    return "\n".join(_mark_known(words, fetch_artifact(store, run_id, "config.yaml"), saved))
 
 
 def _mark_known(words: list[str], config_file: Path, saved: SavedModel) -> list[str]:

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from omegaconf import DictConfig, OmegaConf
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
@@ -34,12 +33,17 @@ from sweeps.databases import locked, resolve_url
 from sweeps.errors import RequestError, TestSplitAlreadyUsed
 from sweeps.look.record import ATTEMPT, CLAIM, RESULT, Claimed, Looks, Record
 from sweeps.look.report import as_text, check_format, draw, lost_looks
-from sweeps.reports.leaderboard import find_confirmations, find_winner
+from sweeps.reports.studies import read_study
 from sweeps.task.language_model.sources import Source, load_corpus, load_source
 from sweeps.task.language_model.weights import SavedModel, digest_weights, load_weights
-from sweeps.tracking.store import TrackingStore, open_tracking, version_tags
-from sweeps.trials.confirm import ConfirmConfig, confirm_study_name, confirmations
+from sweeps.tracking.artifacts import fetch_artifact
+from sweeps.tracking.looks import log_look
+from sweeps.tracking.registry import register_champion
+from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.tracking.versions import version_tags
+from sweeps.trials.confirm import ConfirmConfig, confirm_study_name, confirming_results, search_results
 from sweeps.trials.trials import Standing, Trials, open_trials
+from sweeps.trials.winner import Confirmation, choose_winner, summarize_confirmations
 
 _TOLERANCE = 1e-6  # nats, between the dev loss recorded and computed again: another machine rounds otherwise
 _SMOOTHING = [10 ** (power / 8) for power in range(-24, 17)]  # tried on dev for each order, from 0.001 to 100
@@ -71,7 +75,7 @@ class Candidate:
 
     study: str
     trial: FrozenTrial
-    confirmed: pd.DataFrame
+    confirmations: list[Confirmation]
     config_hash: str
     saved: SavedModel
     data: DataConfig
@@ -164,25 +168,26 @@ def _find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Ca
             f"study.name is {name}; it does not say how its winner is chosen: makemore sweep made others"
         )
     rule = ConfirmConfig(int(identity["confirm.top"]), int(identity["confirm.seeds"]))
-    if not standing.ranking:
+    results = search_results(standing)
+    confirmations = summarize_confirmations(results, confirming_results(confirm.standing()), rule.top, rule.seeds)
+    winner = choose_winner(results, confirmations)
+    if winner is None:
         raise RequestError(
             f"study.name is {name}; no trial of it is complete, so there is no winner: makemore sweep on"
         )
-    confirmed = confirmations(_frame(standing), _frame(confirm.standing(), "confirms"), rule)
-    if rule.top and confirmed.empty:
+    if rule.top and not confirmations:
         raise RequestError(
             f"study.name is {name}; its best trials are not confirmed yet, so there is no winner: makemore sweep on"
         )
-    trial = standing.trials[int(confirmed["trial"].iloc[0])] if rule.top else standing.ranking[0]
-    runs = store.study_runs(name)
-    recorded = None if runs.empty else find_winner(runs, find_confirmations(store, name, runs))
-    if recorded is None or recorded["run_id"] != trial.user_attrs["run_id"]:
+    trial = standing.trials[winner.number]
+    recorded = read_study(store, name).winner
+    if recorded is None or recorded.run_id != trial.user_attrs["run_id"]:
         raise RequestError(
             f"study.name is {name}; by study.storage its winner is trial {trial.number}, by tracking.uri another or "
             "none: give the records that the study was made with"
         )
-    run_id = str(recorded["run_id"])
-    saved = load_weights(store.fetch_artifact(run_id, "weights.safetensors"))
+    run_id = recorded.run_id
+    saved = load_weights(fetch_artifact(store, run_id, "weights.safetensors"))
     if digest_weights(saved.model.state_dict()) != trial.user_attrs["weights_digest"]:
         raise RequestError(
             f"study.name is {name}; the weights of run {run_id} are not those that were recorded: altered"
@@ -193,7 +198,7 @@ def _find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Ca
             f"study.name is {name}; its winner's model.{key} is 0, so that its test loss may be infinite: give a study "
             f"with model.{key} above 0"
         )
-    data = _read_data(store.fetch_artifact(run_id, "config.yaml"))
+    data = _read_data(fetch_artifact(store, run_id, "config.yaml"))
     source = load_source(data)
     if any(source.split.fingerprint(part) != identity[f"data {part}"] for part in ("train", "dev")):
         raise RequestError(f"study.name is {name}; {source.path} is not the list of words that it was made with")
@@ -204,25 +209,12 @@ def _find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Ca
             f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, recorded is "
             f"{trial.values[0]:.6f}: they are not the winner's"
         )
-    return Candidate(name, trial, confirmed, str(recorded["config_hash"]), saved, data, source)
+    return Candidate(name, trial, confirmations, recorded.tags["config_hash"], saved, data, source)
 
 
 def _read_data(path: Path) -> DataConfig:
     config: DataConfig = read_node(DataConfig, OmegaConf.load(path), "data")  # type: ignore[arg-type]
     return config
-
-
-def _frame(standing: Standing, number: str | None = None) -> pd.DataFrame:
-    """Trials with the columns of MLflow's table; `number` is the attribute that names the trial they are of."""
-    rows = [
-        {
-            "trial": trial.user_attrs[number] if number else trial.number,
-            "state": trial.state.name,
-            "best_dev_loss": trial.values[0] if trial.state == TrialState.COMPLETE else math.nan,
-        }
-        for trial in standing.trials
-    ]
-    return pd.DataFrame(rows, columns=["trial", "state", "best_dev_loss"])
 
 
 def _check_idle(name: str, standing: Standing) -> None:
@@ -347,8 +339,7 @@ def evaluate(candidate: Candidate, words: list[str]) -> dict[str, Any]:
     (low, high), *paired = intervals(torch.stack([losses, *differences], dim=1), characters, _generator())
     known = set(split.train)
     fresh = torch.tensor([word not in known for word in words])
-    confirmed = candidate.confirmed
-    too_good = float(confirmed["too_good"].iloc[0]) if len(confirmed) else None
+    too_good = candidate.confirmations[0].too_good if candidate.confirmations else None
     return {
         "test_loss": test_loss,
         "test_loss_low": low,
@@ -415,5 +406,5 @@ def _copy(looks: Looks, store: TrackingStore, study: str) -> None:
     """Copies of the result in MLflow: a run under the study, and the winner in the registry; what is there is kept."""
     claim, result = look_of(looks, study)
     text = as_text(claim.content, result.content, looks.claims_of(claim.content["source_digest"]))
-    store.log_look(claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
-    store.register_champion(claim.content, result.content)
+    log_look(store, claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
+    register_champion(store, claim.content, result.content)

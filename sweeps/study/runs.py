@@ -18,7 +18,8 @@ from sweeps.errors import RequestError
 from sweeps.task.language_model.pictures import draw_curve, draw_embedding
 from sweeps.task.language_model.sources import Source, load_corpus, load_source
 from sweeps.task.language_model.weights import save_weights
-from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
+from sweeps.tracking.runs import TrackedRun, start_run
+from sweeps.tracking.store import TrackingStore, open_tracking
 
 _SAMPLES = 20
 _TAG = 500  # characters
@@ -219,13 +220,13 @@ def open_run(
         corpus = load_corpus(config.data, config.model.block_size)
     except RequestError as error:
         if trial:  # a combination that the corners of the space did not show: the study records it as failed
-            run = open_store().start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
+            run = start_run(open_store(), f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
             run.end("FAILED", _cut({"reason": str(error), "trial_state": "FAIL"}))
         raise
     params |= config.params()
     tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
     name = rung.name if rung else run_name(params, trial)
-    tracked = open_store().start_run(name, kind, params, tags, source, parent_id)
+    tracked = start_run(open_store(), name, kind, params, tags, source, parent_id)
     return OpenRun(cfg, config, source, corpus, tracked)
 
 
