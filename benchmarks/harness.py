@@ -19,16 +19,16 @@ from typing import Any
 from unittest import mock
 
 import optuna
-import sweeps.runs
 import torch
 from common import finish, parse_arguments
 from optuna.trial import TrialState, create_trial
 
-from makemore.corpus import Corpus
+import sweeps.study.runs
 from makemore.mlp import MLP, MLPConfig
-from makemore.train import Evaluation, TrainResult
+from makemore.train import Corpus, Evaluation, TrainResult
 from sweeps.cli import run
-from sweeps.tracking import MlflowClient, RunTag
+from sweeps.tracking.runs import RunTag
+from sweeps.tracking.store import MlflowClient
 
 SIZES = (10, 500, 2000)
 LIMITS = {10: 0.12, 2000: 0.3}
@@ -89,7 +89,7 @@ def measure(count: int, reports: int) -> float:
     """Mean seconds from one training to the next."""
     training = NoTraining(reports)
     finished = len(optuna.load_study(study_name="harness", storage="sqlite:///mlruns/study.db").trials)
-    with mock.patch.object(sweeps.runs, "train", training):
+    with mock.patch.object(sweeps.study.runs, "train", training):
         sweep(finished + count + 1)
     return statistics.mean(later - earlier for earlier, later in zip(training.times, training.times[1:], strict=False))
 
@@ -97,7 +97,7 @@ def measure(count: int, reports: int) -> float:
 def measure_study(count: int) -> dict[tuple[int, int], float]:
     """Mean seconds at each size with each number of reports, in a new study."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        with mock.patch.object(sweeps.runs, "train", NoTraining(10)):
+        with mock.patch.object(sweeps.study.runs, "train", NoTraining(10)):
             sweep(SIZES[0])
         means = {}
         for size in SIZES:

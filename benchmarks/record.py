@@ -17,13 +17,16 @@ from unittest import mock
 
 from common import finish, parse_arguments
 
+import sweeps.study.runs
+import sweeps.study.study
 from sweeps.cli import run
 from sweeps.study.record import StudyRecord
 from sweeps.study.runs import OpenRun
-from sweeps.tracking.store import TrackedRun, TrackingStore
+from sweeps.tracking.runs import TrackedRun
 
 RECORDING = [
-    (TrackingStore, ("start_run", "open_study_run", "running")),
+    (sweeps.study.runs, ("start_run",)),
+    (sweeps.study.study, ("open_study_run", "running")),
     (TrackedRun, ("log_metrics", "log_tags", "flush", "end")),
     (OpenRun, ("_keep",)),
     (StudyRecord, ("update_if_due", "close")),

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from sweeps.tracking.quiet import quiet_mlflow
+
 HELP = """\
 makemore: hyperparameter sweeps for small character-level language models
 
@@ -45,6 +47,7 @@ DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    quiet_mlflow()
     gc.disable()  # until all is imported: a collection would look at all of it, and find nothing
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends as an interrupted one does

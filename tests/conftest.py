@@ -16,7 +16,11 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
+from sweeps.databases import close_databases
 from sweeps.task import held_out
+from sweeps.tracking.quiet import quiet_mlflow
+
+quiet_mlflow()  # as the command line does, before a test imports MLflow
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("records") / "mlflow.db"
     client = sweeps.tracking.store.MlflowClient(tracking_uri=f"sqlite:///{path}")
     client.search_experiments()
-    client._tracking_client.store.engine.dispose()  # so that all is in the one file
+    close_databases()  # so that all is in the one file
     return path
 
 

@@ -4,9 +4,9 @@ import copy
 import itertools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import pandas as pd
@@ -21,13 +21,17 @@ from makemore.train import Diverged, one_thread
 from sweeps.config.names import check_output
 from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
-from sweeps.reports.leaderboard import find_confirmations, find_winner, formatted, to_csv, to_json, to_markdown, to_text
-from sweeps.reports.paired import DIFFERENCE, means, recorded_losses
+from sweeps.reports.paired import dev_losses, means
+from sweeps.reports.studies import read_study
+from sweeps.reports.tables import DIFFERENCE, formatted, to_csv, to_json, to_markdown, to_text
 from sweeps.study.runs import RungOf, open_run
 from sweeps.task.items import Items
-from sweeps.task.language_model.task import LanguageModel
 from sweeps.task.run_config import read_run_config
-from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
+from sweeps.tracking.artifacts import fetch_artifact
+from sweeps.tracking.datasets import dataset_digest
+from sweeps.tracking.queries import RunRecord, ladder_rungs
+from sweeps.tracking.runs import TrackedRun, open_ladder_run
+from sweeps.tracking.store import TrackingStore, open_tracking
 
 _RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "table": to_text,
@@ -35,7 +39,6 @@ _RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "json": to_json,
     "markdown": lambda table: to_markdown(formatted(table)),
 }
-_OF_RUN = ["parameters", "train_seconds", "run_id"]
 _LOSS = ["dev_loss", "dev_loss_low", "dev_loss_high"]
 _LETTERS = 20  # of an invented word: guessing hardly ever ends one
 
@@ -80,6 +83,15 @@ class Candidate:
         return read_run_config(self.cfg).digest()
 
 
+@dataclass(frozen=True)
+class Rung:
+    """A rung of the ladder, and the run that stands for it."""
+
+    name: str
+    chosen: str  # the values that were chosen by dev loss
+    run: RunRecord
+
+
 def ladder(cfg: DictConfig) -> str:
     """What `makemore ladder` prints: a line a rung; the picture is drawn, and all of it is recorded.
 
@@ -96,11 +108,11 @@ def ladder(cfg: DictConfig) -> str:
     items = read_run_config(cfg).deal_items()
     _run_study()
     store = open_tracking(cfg)
-    parent = store.open_ladder_run(name, items)
+    parent = open_ladder_run(store, name, items)
     try:
         chosen = {rung: _choose(some) for rung, some in candidates.items()}
-        rows, of_winner = _add_winner(store, name, _train(store, name, parent.run_id, chosen))
-        table = tabulate(store, rows, items)
+        winner, of_winner = _winner(store, name)
+        table = tabulate(store, [*_train(store, name, parent.run_id, chosen), winner], items)
         remarks = [
             f"Dev losses in nats per character, {items.split.rule} split of {items.name}; difference: to the rung "
             f"before, word by word; low and high: 95 % intervals over {len(items.split.dev)} dev words.",
@@ -122,6 +134,8 @@ def ladder(cfg: DictConfig) -> str:
 def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[Candidate]:
     """One for each combination of the values in a rung's lists."""
     lists = {key: value for key, value in model.items() if isinstance(value, list)}
+    if empty := [key for key, value in lists.items() if not value]:
+        raise RequestError(f"ladder.rungs.{rung}.{empty[0]} is []; it must be one value, or a list of them for n-grams")
     found = []
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, values, strict=True))
@@ -172,56 +186,52 @@ def _choose(candidates: list[Candidate]) -> Candidate:
     return candidates[0] if len(candidates) == 1 else min(candidates, key=lambda one: _counted_loss(one.cfg))
 
 
-def _recorded(store: TrackingStore, name: str) -> pd.DataFrame:
-    """The finished runs of a ladder's rungs, by config hash: the same config is trained once."""
-    runs = store.rungs(name)
-    finished = runs[runs["state"] == TrialState.COMPLETE.name].reindex(columns=[*_OF_RUN, "config_hash"])
-    return finished.drop_duplicates("config_hash").set_index("config_hash")
+def _recorded(store: TrackingStore, name: str) -> dict[str, RunRecord]:
+    """The finished runs of a ladder's rungs, by config hash: equal configs are trained once."""
+    finished = [run for run in ladder_rungs(store, name) if run.state == TrialState.COMPLETE.name]
+    return {run.tags["config_hash"]: run for run in reversed(finished)}  # the newest of each
 
 
-def _train(store: TrackingStore, name: str, parent_id: str, chosen: dict[str, Candidate]) -> pd.DataFrame:
-    """Train the rungs that are not recorded yet; the rows of all."""
-    known = _recorded(store, name).index
-    for rung, one in chosen.items():
-        if one.config_hash not in known:
-            open_run(one.cfg, lambda: store, rung=RungOf(name, rung, parent_id)).train_and_end()
+def _train(store: TrackingStore, name: str, parent_id: str, chosen: dict[str, Candidate]) -> list[Rung]:
+    """All rungs, after training those that are not recorded yet."""
+    known = _recorded(store, name)
+    for rung, candidate in chosen.items():
+        if candidate.config_hash not in known:
+            open_run(candidate.cfg, lambda: store, rung=RungOf(name, rung, parent_id)).train_and_end()
     runs = _recorded(store, name)
-    rows = [{"rung": rung, "chosen": one.chosen, **runs.loc[one.config_hash]} for rung, one in chosen.items()]
-    return pd.DataFrame(rows)
+    return [Rung(rung, candidate.chosen, runs[candidate.config_hash]) for rung, candidate in chosen.items()]
 
 
-def _add_winner(store: TrackingStore, name: str, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The table with the study's winner as its last row, and what is to be said of it."""
-    trials = store.study_runs(name)
-    confirmed = find_confirmations(store, name, trials)
-    winner = find_winner(trials, confirmed)
+def _winner(store: TrackingStore, name: str) -> tuple[Rung, str]:
+    """The study's winner as the last rung, and a sentence about its confirmation."""
+    study = read_study(store, name)
+    winner = study.winner
     assert winner is not None  # the study would have raised
-    table.loc[len(table)] = {"rung": "winner", "chosen": f"trial {winner.trial} of {len(trials)}", **winner[_OF_RUN]}
-    if confirmed.empty:
-        return table, "The winner was not confirmed with fresh seeds."
-    mean, sd = confirmed[["mean", "sd"]].iloc[0]
-    return table, f"Over fresh seeds, the winner's mean is {mean:.4f} (standard deviation {sd:.4f})."
+    rung = Rung("winner", f"trial {winner.trial} of {len(study.trials)}", winner)
+    if not study.confirmations:
+        return rung, "The winner was not confirmed with fresh seeds."
+    best = study.confirmations[0]
+    return rung, f"Over fresh seeds, the winner's mean is {best.mean:.4f} (standard deviation {best.sd:.4f})."
 
 
-def tabulate(store: TrackingStore, table: pd.DataFrame, items: Items) -> pd.DataFrame:
-    """Add dev losses, differences to the row before, both with 95 % intervals over words, and an invented word each.
-
-    Args:
-        table: with the columns rung, chosen, parameters, train_seconds and run_id.
-    """
-    run_ids = list(table["run_id"])
-    losses, characters = recorded_losses(store, run_ids, items.split.dev)
-    found = pd.DataFrame(means(losses, characters), columns=_LOSS)
-    found[DIFFERENCE] = [(math.nan,) * 3, *means(losses.diff(dim=1), characters)] if len(run_ids) > 1 else math.nan
-    words = [_invented(store, run_id, items) for run_id in run_ids]
-    return pd.concat(
-        [table[["rung", "chosen"]], found, table[_OF_RUN[:-1]].assign(invented=words), table[["run_id"]]], axis=1
-    )
+def tabulate(store: TrackingStore, rungs: Sequence[Rung], items: Items) -> pd.DataFrame:
+    """One row per rung: its dev loss and the difference to the row before, with intervals, and an invented word."""
+    runs = [rung.run for rung in rungs]
+    losses, terms = dev_losses(store, runs, dataset_digest(items, "dev"), lambda: items.split.dev)
+    differences = [None, *means(losses.diff(dim=1), terms)] if len(rungs) > 1 else [None]
+    rows = []
+    for rung, loss, difference in zip(rungs, means(losses, terms), differences, strict=True):
+        row: dict[str, Any] = {"rung": rung.name, "chosen": rung.chosen}
+        row |= dict(zip(_LOSS, astuple(loss), strict=True))
+        row |= dict(zip(DIFFERENCE, astuple(difference) if difference else [math.nan] * 3, strict=True))
+        row |= {key: rung.run.metrics.get(key, math.nan) for key in ("parameters", "train_seconds")}
+        rows.append({**row, "invented": _invented(store, rung.run.run_id, items), "run_id": rung.run.run_id})
+    return pd.DataFrame(rows)
 
 
 def _invented(store: TrackingStore, run_id: str, items: Items) -> str:
     """The first of a run's samples that train does not have."""
-    words = store.fetch_artifact(run_id, "samples.txt").read_text(encoding="utf-8").splitlines()
+    words = fetch_artifact(store, run_id, "samples.txt").read_text(encoding="utf-8").splitlines()
     known = set(items.split.train)
     word = next((word for word in words if word not in known), words[0])
     return word if len(word) <= _LETTERS else f"{word[:_LETTERS]}…"

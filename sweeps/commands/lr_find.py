@@ -13,6 +13,7 @@ from sweeps.errors import RequestError
 from sweeps.study.runs import run_name
 from sweeps.task.language_model.task import LanguageModel
 from sweeps.task.run_config import read_run_config
+from sweeps.tracking.runs import start_run
 from sweeps.tracking.store import open_tracking
 
 
@@ -53,7 +54,7 @@ def lr_find(cfg: DictConfig) -> str:
     params = {key: value for key, value in run_config.params().items() if not key.startswith("schedule")}
     params |= {f"lr_find.{key}": value for key, value in asdict(config).items() if key != "picture"}
     name = f"lr-find {run_name(run_config.params(), None)}"
-    run = open_tracking(cfg).start_run(name, "lr_find", params, {}, items, parts=("train",))
+    run = start_run(open_tracking(cfg), name, "lr_find", params, {}, items, parts=("train",))
     try:
         result = lr_range_test(
             corpus,

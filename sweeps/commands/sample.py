@@ -7,8 +7,10 @@ from omegaconf import DictConfig
 from makemore.limits import check
 from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
-from sweeps.reports.leaderboard import find_confirmations, find_study, find_winner
-from sweeps.task.recorded import RecordedRun, read_recorded
+from sweeps.reports.recorded import load_recorded
+from sweeps.reports.studies import find_study
+from sweeps.task.recorded import RecordedRun
+from sweeps.tracking.queries import find_runs
 from sweeps.tracking.store import open_tracking
 
 
@@ -38,16 +40,15 @@ def sample(cfg: DictConfig) -> str:
     store = open_tracking(cfg, create=False)
     run_id = config.run
     if run_id is None:
-        study, runs = find_study(store, cfg.study.name)
-        winner = find_winner(runs, find_confirmations(store, study, runs))
-        if winner is None:
-            raise RequestError(f"study.name is {study}; no trial of it is complete yet: wait, or makemore sweep on")
-        run_id = str(winner["run_id"])
+        study = find_study(store, cfg.study.name)
+        if study.winner is None:
+            raise RequestError(
+                f"study.name is {study.name}; no trial of it is complete yet: wait, or makemore sweep on"
+            )
+        run_id = study.winner.run_id
     else:
-        run_id = str(store.find_runs([run_id], "run is")["run_id"].iloc[0])
-    recorded = read_recorded(
-        store.fetch_artifact(run_id, "config.yaml"), store.fetch_artifact(run_id, "weights.safetensors")
-    )
+        run_id = find_runs(store, [run_id], "run is")[0].run_id
+    recorded = load_recorded(store, run_id)
     task, trained = recorded.config.task, recorded.trained
     drawn = task.sample(trained, config.n, config.temperature, config.seed, config.prefix)
     return "\n".join(_mark_known(drawn, recorded))

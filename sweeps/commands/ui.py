@@ -17,6 +17,7 @@ from makemore.limits import check
 from sweeps.config.names import is_study_name
 from sweeps.config.reading import read_node
 from sweeps.databases import resolve_url
+from sweeps.tracking.queries import newest_study_run
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.trials import open_storage
 
@@ -100,10 +101,8 @@ def _announce(what: str, address: str, newest: tuple[str, str] | None, remark: s
 
 def _newest_run(store: TrackingStore) -> tuple[str, str] | None:
     """Name of the newest study, and the place of its run in the MLflow UI."""
-    study = store.newest_study()
-    return (
-        None if study is None else (study, f"/#/experiments/{store.experiment_id}/runs/{store.find_study_run(study)}")
-    )
+    run = newest_study_run(store)
+    return (run.tags["study"], f"/#/experiments/{store.experiment_id}/runs/{run.run_id}") if run else None
 
 
 def _free_port(wanted: int) -> int:

@@ -11,6 +11,8 @@ from sweeps.databases import resolve_url
 from sweeps.errors import ChainBroken
 from sweeps.look.record import ATTEMPT, CLAIM, RESULT, Looks, Record
 from sweeps.look.report import Content, check_format
+from sweeps.tracking.looks import copied_looks, read_look
+from sweeps.tracking.registry import read_champion
 from sweeps.tracking.store import TrackingStore, open_tracking
 
 
@@ -55,7 +57,7 @@ def list_looks(cfg: DictConfig) -> str:
 def lost_looks(store: TrackingStore, records: Sequence[Record]) -> list[dict[str, str]]:
     """Looks that MLflow has a run of, and the database no claim: whoever deleted it forgot the copies."""
     claimed = {record.hash for record in records if record.kind == CLAIM}
-    return [one for one in store.looks() if one["claim_hash"] not in claimed]
+    return [one for one in copied_looks(store) if one["claim_hash"] not in claimed]
 
 
 def disagreements(store: TrackingStore, claim: Content, result: Content | None) -> list[str]:
@@ -64,8 +66,8 @@ def disagreements(store: TrackingStore, claim: Content, result: Content | None) 
     if result is None:
         return []
     for place, copy in (
-        ("the MLflow run", store.read_look(claim["study"])),
-        ("the registry", store.champion_of(claim)),
+        ("the MLflow run", read_look(store, claim["study"])),
+        ("the registry", read_champion(store, claim["study"], claim["weights_digest"])),
     ):
         if copy is None:
             found.append(

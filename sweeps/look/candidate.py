@@ -4,21 +4,21 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from makemore.train import one_thread
 from sweeps.errors import RequestError
-from sweeps.reports.leaderboard import find_confirmations, find_winner
+from sweeps.reports.recorded import load_recorded
+from sweeps.reports.studies import read_study
 from sweeps.study.runs import item_losses
 from sweeps.task.items import Items
-from sweeps.task.recorded import read_recorded
 from sweeps.task.run_config import RunConfig
 from sweeps.task.task import Trained
 from sweeps.task.weights import digest_weights
 from sweeps.tracking.store import TrackingStore
-from sweeps.trials.confirm import ConfirmConfig, confirmations
+from sweeps.trials.confirm import ConfirmConfig, confirming_results, search_results
 from sweeps.trials.trials import Standing, Trials
+from sweeps.trials.winner import Confirmation, choose_winner, summarize_confirmations
 
 _TOLERANCE = 1e-6  # nats, between the dev loss recorded and computed again: another machine rounds otherwise
 
@@ -29,7 +29,7 @@ class Candidate:
 
     study: str
     trial: FrozenTrial
-    confirmed: pd.DataFrame
+    confirmations: list[Confirmation]
     config_hash: str
     run: RunConfig
     trained: Trained
@@ -68,27 +68,26 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Can
             f"study.name is {name}; it does not say how its winner is chosen: makemore sweep made others"
         )
     rule = ConfirmConfig(int(identity["confirm.top"]), int(identity["confirm.seeds"]))
-    if not standing.ranking:
+    results = search_results(standing)
+    confirmations = summarize_confirmations(results, confirming_results(confirm.standing()), rule.top, rule.seeds)
+    winner = choose_winner(results, confirmations)
+    if winner is None:
         raise RequestError(
             f"study.name is {name}; no trial of it is complete, so there is no winner: makemore sweep on"
         )
-    confirmed = confirmations(_frame(standing), _frame(confirm.standing(), "confirms"), rule)
-    if rule.top and confirmed.empty:
+    if rule.top and not confirmations:
         raise RequestError(
             f"study.name is {name}; its best trials are not confirmed yet, so there is no winner: makemore sweep on"
         )
-    trial = standing.trials[int(confirmed["trial"].iloc[0])] if rule.top else standing.ranking[0]
-    runs = store.study_runs(name)
-    recorded = None if runs.empty else find_winner(runs, find_confirmations(store, name, runs))
-    if recorded is None or recorded["run_id"] != trial.user_attrs["run_id"]:
+    trial = standing.trials[winner.number]
+    recorded = read_study(store, name).winner
+    if recorded is None or recorded.run_id != trial.user_attrs["run_id"]:
         raise RequestError(
             f"study.name is {name}; by study.storage its winner is trial {trial.number}, by tracking.uri another or "
             "none: give the records that the study was made with"
         )
-    run_id = str(recorded["run_id"])
-    recorded_run = read_recorded(
-        store.fetch_artifact(run_id, "config.yaml"), store.fetch_artifact(run_id, "weights.safetensors")
-    )
+    run_id = recorded.run_id
+    recorded_run = load_recorded(store, run_id)
     run, trained = recorded_run.config, recorded_run.trained
     if digest_weights(trained.module.state_dict()) != trial.user_attrs["weights_digest"]:
         raise RequestError(
@@ -108,20 +107,7 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Can
             f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, recorded is "
             f"{trial.values[0]:.6f}: they are not the winner's"
         )
-    return Candidate(name, trial, confirmed, str(recorded["config_hash"]), run, trained, items)
-
-
-def _frame(standing: Standing, number: str | None = None) -> pd.DataFrame:
-    """Trials with the columns of MLflow's table; `number` is the attribute that names the trial they are of."""
-    rows = [
-        {
-            "trial": trial.user_attrs[number] if number else trial.number,
-            "state": trial.state.name,
-            "best_dev_loss": trial.values[0] if trial.state == TrialState.COMPLETE else math.nan,
-        }
-        for trial in standing.trials
-    ]
-    return pd.DataFrame(rows, columns=["trial", "state", "best_dev_loss"])
+    return Candidate(name, trial, confirmations, recorded.tags["config_hash"], run, trained, items)
 
 
 def check_idle(name: str, standing: Standing) -> None:

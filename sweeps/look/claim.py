@@ -11,7 +11,8 @@ from sweeps.look.candidate import Candidate
 from sweeps.look.record import ATTEMPT, CLAIM, Claimed, Looks, Record
 from sweeps.task import held_out
 from sweeps.task.items import read_items
-from sweeps.tracking.store import TrackingStore, version_tags
+from sweeps.tracking.store import TrackingStore
+from sweeps.tracking.versions import version_tags
 
 
 @dataclass(frozen=True)

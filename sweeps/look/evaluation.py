@@ -34,8 +34,7 @@ def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:
     (low, high), *paired = intervals(torch.stack([losses, *differences], dim=1), terms, _generator())
     known = set(split.train)
     fresh = torch.tensor([item not in known for item in items])
-    confirmed = candidate.confirmed
-    too_good = float(confirmed["too_good"].iloc[0]) if len(confirmed) else None
+    too_good = candidate.confirmations[0].too_good if candidate.confirmations else None
     return {
         "test_loss": test_loss,
         "test_loss_low": low,

@@ -25,6 +25,8 @@ from sweeps.look.claim import LookConfig, ask, check_earlier, claim_look
 from sweeps.look.evaluation import record_result
 from sweeps.look.record import CLAIM, RESULT, Looks, Record
 from sweeps.look.report import as_text, check_format, draw
+from sweeps.tracking.looks import log_look
+from sweeps.tracking.registry import register_champion
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.confirm import confirm_study_name
 from sweeps.trials.trials import Trials, open_trials
@@ -116,5 +118,5 @@ def _copy(looks: Looks, store: TrackingStore, study: str) -> None:
     """Copies of the result in MLflow: a run under the study, and the winner in the registry; what is there is kept."""
     claim, result = look_of(looks, study)
     text = as_text(claim.content, result.content, looks.claims_of(claim.content["source_digest"]))
-    store.log_look(claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
-    store.register_champion(claim.content, result.content)
+    log_look(store, claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
+    register_champion(store, claim.content, result.content)

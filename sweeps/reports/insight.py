@@ -25,21 +25,22 @@ class TriedFirst:
 class Insight:
     """What a study taught, as of now."""
 
+    winner: int  # the number of the trial that won
     setting: Setting  # the winner's
-    importances: Mapping[str, float]  # key -> share of what the dev losses vary by, the largest first; or empty
+    importances: Mapping[str, float]  # key -> its share of the variance of dev losses, the largest first; or empty
     tried_first: list[TriedFirst]
-    edges: list[str]  # of the winner's values those at an end of their range, in words
+    edges: list[str]  # the winner's values that lie at an end of their range, in words
 
 
 def find_insight(study: optuna.Study, standing: Standing, space: Space, winner: int) -> Insight:
-    """What the trials of a study say; `winner` is the number of the one that won."""
+    """What the trials of a study say; `winner` is the number of the trial that won."""
     tried_first = [
         TriedFirst(trial.user_attrs[WARM_START], trial.number, float(trial.values[0]))
         for trial in standing.trials
         if trial.state == TrialState.COMPLETE and WARM_START in trial.user_attrs
     ]
     setting = standing.trials[winner].params
-    return Insight(setting, _importances(study, standing), tried_first, space.edges(setting))
+    return Insight(winner, setting, _importances(study, standing), tried_first, space.edges(setting))
 
 
 def _importances(study: optuna.Study, standing: Standing) -> dict[str, float]:
@@ -49,5 +50,5 @@ def _importances(study: optuna.Study, standing: Standing) -> dict[str, float]:
 
     try:
         return get_param_importances(study)
-    except (RuntimeError, ValueError):  # all alike in values or in losses
+    except (RuntimeError, ValueError):  # the trials have equal values or equal losses
         return {}

@@ -1,74 +1,100 @@
-"""Paired differences of dev losses: two models on the same words differ by less than their losses vary."""
+"""Paired differences of dev losses: two models on the same items differ by less than their losses vary."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import pandas as pd
 import torch
-from optuna.trial import TrialState
 from torch import Tensor
 
 from makemore.bootstrap import intervals
 from makemore.train import generator_for, one_thread
 from sweeps.errors import RequestError
-from sweeps.task.recorded import read_recorded, read_recorded_config
-from sweeps.tracking.store import TrackingStore, words_digest
+from sweeps.reports.recorded import load_recorded
+from sweeps.task.item_losses import DEV_LOSSES, read_item_losses
+from sweeps.task.recorded import read_recorded_config
+from sweeps.tracking.artifacts import fetch_artifact, find_artifact
+from sweeps.tracking.datasets import dataset_digest
+from sweeps.tracking.queries import RunRecord
+from sweeps.tracking.store import TrackingStore
 
-DIFFERENCE = ["difference", "difference_low", "difference_high"]
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the ends of its 95 % interval over items, in nats per character."""
+
+    mean: float
+    low: float
+    high: float
 
 
-def differences(store: TrackingStore, runs: pd.DataFrame, baseline: "pd.Series[Any]") -> pd.DataFrame:
-    """By how much each run's dev loss is above the baseline's, in nats per character, with 95 % intervals over words.
+def differences(store: TrackingStore, runs: Sequence[RunRecord], baseline: RunRecord) -> dict[str, Interval]:
+    """Each complete run's dev loss minus the baseline's, paired by item, by run id; negative is better.
 
-    Losses are computed from the recorded weights, each model's once; the intervals draw the same words for all.
-
-    Args:
-        runs: with columns run_id, state and dev_words, in any order.
-        baseline: a row of the same columns.
-
-    Returns:
-        The columns of `DIFFERENCE`, by run_id; only runs with weights are in it.
+    The intervals draw the same items for all runs.
 
     Raises:
-        RequestError: the baseline has no weights, a run has other dev words, or the list has changed since.
+        RequestError: the baseline did not finish, a run has other dev items, or losses must be computed and the list of
+            words has changed since.
     """
-    run_id = str(baseline["run_id"])
-    other = runs.loc[runs["dev_words"].notna() & (runs["dev_words"] != baseline["dev_words"]), "run_id"]
-    if len(other):
-        raise RequestError(
-            f"baseline is {run_id}; run {other.iloc[0]} has other dev words: losses differ word by word only on the "
-            "same data, data.split and data.split_seed"
-        )
-    config = read_recorded_config(store.fetch_artifact(run_id, "config.yaml"))
-    source = config.deal_items()
-    if words_digest(source, "dev") != baseline["dev_words"]:
-        where = source.path or source.name
-        raise RequestError(
-            f"baseline is {run_id}; {where} is not the list of {config.task.item}s that it was made with"
-        )
-    finished = list(runs.loc[runs["state"] == TrialState.COMPLETE.name, "run_id"])
-    if not finished:
-        return pd.DataFrame(columns=DIFFERENCE, dtype=float)
-    losses, characters = recorded_losses(store, [run_id, *finished], source.split.dev)
-    rows = means(losses[:, 1:] - losses[:, :1], characters)
-    return pd.DataFrame(rows, columns=DIFFERENCE, index=pd.Index(finished))
-
-
-def recorded_losses(store: TrackingStore, run_ids: Sequence[str], words: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Of each word the loss in nats of each run's recorded weights, (n, k), and its characters, (n,); float64."""
-    found = {}
-    with one_thread():
-        for run_id in dict.fromkeys(run_ids):
-            recorded = read_recorded(
-                store.fetch_artifact(run_id, "config.yaml"), store.fetch_artifact(run_id, "weights.safetensors")
+    for run in runs:
+        if run.dev_digest is not None and run.dev_digest != baseline.dev_digest:
+            raise RequestError(
+                f"baseline is {baseline.run_id}; run {run.run_id} has other dev words: losses differ word by word only "
+                "on the same data, data.split and data.split_seed"
             )
-            found[run_id] = recorded.config.task.losses(recorded.trained, words)
-    losses = torch.stack([found[run_id][0] for run_id in run_ids], dim=1)
-    return losses, found[run_ids[0]][1]
+    finished = [run for run in runs if run.state == "COMPLETE"]
+    if not finished:
+        return {}
+    losses, terms = dev_losses(store, [baseline, *finished], baseline.dev_digest, lambda: _dev_items(store, baseline))
+    rows = means(losses[:, 1:] - losses[:, :1], terms)
+    return dict(zip([run.run_id for run in finished], rows, strict=True))
 
 
-def means(losses: Tensor, characters: Tensor) -> list[tuple[float, float, float]]:
-    """The mean per character of each column of losses by word (n, k), and the ends of its 95 % interval over words."""
-    bounds = intervals(losses, characters, generator_for(0, "intervals"))  # the same losses have the same interval
-    found = (losses.sum(0) / characters.sum()).tolist()
-    return [(mean, low, high) for mean, (low, high) in zip(found, bounds, strict=True)]
+def _dev_items(store: TrackingStore, run: RunRecord) -> Sequence[str]:
+    """The dev items of the list that a run was made with."""
+    config = read_recorded_config(fetch_artifact(store, run.run_id, "config.yaml"))
+    items, item = config.deal_items(), config.task.item
+    if dataset_digest(items, "dev") != run.dev_digest:
+        where = items.path or items.name
+        raise RequestError(f"baseline is {run.run_id}; {where} is not the list of {item}s that it was made with")
+    return items.split.dev
+
+
+def dev_losses(
+    store: TrackingStore, runs: Sequence[RunRecord], dev_digest: str | None, read_items: Callable[[], Sequence[str]]
+) -> tuple[Tensor, Tensor]:
+    """Each dev item's loss in each run, (n, k), and its number of terms, (n,); float64.
+
+    A run that has recorded its losses on these items is believed. For runs that have not, the recorded weights are
+    evaluated.
+
+    Args:
+        dev_digest: of the items.
+        read_items: called for the items if weights must be evaluated.
+
+    Raises:
+        RequestError: a run has neither losses nor weights, or the losses are those of another number of items.
+    """
+    known: dict[str, tuple[Tensor, Tensor]] = {}
+    for run in runs:
+        if run.run_id in known:
+            continue
+        recorded = find_artifact(store, run.run_id, DEV_LOSSES) if run.dev_digest == dev_digest else None
+        known[run.run_id] = read_item_losses(recorded) if recorded else _evaluate(store, run, read_items())
+        first, terms = known[runs[0].run_id][1], known[run.run_id][1]
+        if not torch.equal(first, terms):
+            raise RequestError(f"run {run.run_id} and run {runs[0].run_id} have losses of different dev items")
+    return torch.stack([known[run.run_id][0] for run in runs], dim=1), known[runs[0].run_id][1]
+
+
+def _evaluate(store: TrackingStore, run: RunRecord, items: Sequence[str]) -> tuple[Tensor, Tensor]:
+    recorded = load_recorded(store, run.run_id)
+    with one_thread():
+        return recorded.config.task.losses(recorded.trained, items)
+
+
+def means(losses: Tensor, terms: Tensor) -> list[Interval]:
+    """The mean per term of each column of losses by item, (n, k), with its 95 % interval over items."""
+    bounds = intervals(losses, terms, generator_for(0, "intervals"))  # equal losses have equal intervals
+    averages = (losses.sum(0) / terms.sum()).tolist()
+    return [Interval(mean, low, high) for mean, (low, high) in zip(averages, bounds, strict=True)]

@@ -1,4 +1,4 @@
-"""Interactive pictures of runs, from tables to plotly figures, and the page that holds them; no records are read."""
+"""Interactive pictures of runs as plotly figures, and the page that holds them; nothing here reads records."""
 
 import html
 import math
@@ -12,12 +12,14 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 
+from sweeps.tracking.queries import Curve
+
 NATS = "dev loss, nats per character"
 _COLOURS = "Viridis"
-_DECADES = 30  # a column whose largest number is so many times its smallest has a logarithmic axis
-_TICKS = 12  # at most so many values of a column have names beside its axis
-DIMENSIONS = 12  # axes beside each other: more cannot be read
-_LETTERS = 22  # of a name beside an axis
+_DECADES = 30  # a column whose largest number is this many times its smallest has a logarithmic axis
+_TICKS = 12  # the most values of a column that have names beside its axis
+DIMENSIONS = 12  # the most axes beside each other that can be read
+_LETTERS = 22  # the longest name beside an axis
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1400px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } p { margin: .3rem 0; color: #555; }
@@ -34,27 +36,26 @@ LAYOUT = {
 }
 
 
-def learning_curves(curves: pd.DataFrame, names: Mapping[str, str], faint: Container[str] = ()) -> go.Figure:
-    """Losses over steps, a line a run; the first are dark.
+def learning_curves(curves: Mapping[str, Curve], names: Mapping[str, str], faint: Container[str] = ()) -> go.Figure:
+    """Losses over steps, one line per run; the first are dark.
 
     Args:
-        curves: columns run_id, step and value.
-        names: of the runs, in the order of the legend.
+        curves: by run; a run without a curve keeps its place in the legend.
+        names: by run, in the order of the legend.
         faint: the runs whose lines are thin and gray, without a name in the legend.
     """
     figure = go.Figure(layout=LAYOUT)
     colours = sample_colorscale(_COLOURS, np.linspace(0, 0.9, len(names))) if names else []
-    of_run = dict(list(curves.groupby("run_id")))
-    for (run_id, name), colour in zip(names.items(), colours, strict=True):
-        curve = of_run.get(run_id, curves.head(0))
+    for (run, name), colour in zip(names.items(), colours, strict=True):
+        curve = curves.get(run, Curve([], []))
         figure.add_scatter(
-            x=curve["step"],
-            y=_finite(curve["value"]),
+            x=list(curve.steps),
+            y=[value if math.isfinite(value) else None for value in curve.values],  # a gap in the line
             name=_safe(name),
-            mode="lines" if run_id in faint else "lines+markers",
+            mode="lines" if run in faint else "lines+markers",
             marker={"size": 4},
-            line={"color": "lightgray", "width": 1} if run_id in faint else {"color": colour, "width": 1.5},
-            showlegend=run_id not in faint,
+            line={"color": "lightgray", "width": 1} if run in faint else {"color": colour, "width": 1.5},
+            showlegend=run not in faint,
         )
     figure.update_xaxes(title="training step", rangemode="tozero")
     figure.update_yaxes(title=NATS)
@@ -62,12 +63,12 @@ def learning_curves(curves: pd.DataFrame, names: Mapping[str, str], faint: Conta
 
 
 def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, details: Sequence[str]) -> go.Figure:
-    """Dev loss over what it took, a point a run, and the front of those that no other beats in both.
+    """Dev loss over cost, one point per run, and the front of the runs that no other run beats in both.
 
     Args:
-        runs: columns name, `loss` and `cost`; with a column group, each has a colour.
-        title: of the axis of costs.
-        details: columns that are shown of the point under the pointer.
+        runs: columns name, `loss` and `cost`; with a column group, each group has a colour.
+        title: the title of the axis of costs.
+        details: columns that are shown for the point under the pointer.
     """
     figure = go.Figure(layout=LAYOUT)
     known = runs[np.isfinite(runs[loss]) & np.isfinite(runs[cost])]
@@ -97,24 +98,26 @@ def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, deta
 
 
 def pareto_front(runs: pd.DataFrame, loss: str, cost: str) -> pd.DataFrame:
-    """The rows that no other is at least as good as in both columns, cheapest first."""
+    """The rows that no other row beats or equals in both columns, cheapest first."""
     ordered = runs.sort_values([cost, loss])
     return ordered[ordered[loss] < ordered[loss].cummin().shift(fill_value=math.inf)]
 
 
 def parallel_coordinates(runs: pd.DataFrame, columns: Sequence[str], loss: str) -> go.Figure:
-    """An axis a column, the last one the dev loss, and a line a run, coloured by it; axes can be brushed and moved.
+    """One axis per column and one line per run, coloured by the dev loss, which is the last axis.
+
+    Axes can be brushed and moved.
 
     Args:
-        runs: numbers or text, which may be missing; of rows without a finite loss there is no line.
-        columns: of the axes; the first twelve are drawn.
+        runs: numbers or text, which may be missing; a row without a finite loss has no line.
+        columns: the first twelve are drawn.
     """
     known = runs[np.isfinite(runs[loss])]
     losses = known[loss].astype(float)
     dimensions = [_axis(known[column], label) for column, label in short_names(columns[:DIMENSIONS]).items()]
     dimensions.append({"label": "dev loss", "values": losses.tolist(), "tickformat": ".3f"})
     line = {"color": losses.tolist(), "colorscale": _COLOURS, "showscale": True, "colorbar": {"title": "dev loss"}}
-    # Names at a slant: long ones stand beside each other.
+    # Slanted, so that long names fit beside each other.
     parcoords = go.Parcoords(dimensions=dimensions, line=line, labelangle=-15, labelfont={"size": 12})
     return go.Figure(parcoords, layout={**LAYOUT, "margin": {"l": 110, "r": 40, "t": 90, "b": 30}})
 
@@ -128,14 +131,14 @@ def _details(row: "pd.Series[Any]", columns: Sequence[str]) -> list[str]:
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Of dotted keys the last part, where no other has the same."""
+    """The last part of each dotted key, or the whole key where several end alike."""
     last = {key: key.rpartition(".")[2] for key in keys}
     counts = Counter(last.values())
     return {key: short if counts[short] == 1 else key for key, short in last.items()}
 
 
 def page(title: str, parts: Sequence[tuple[str, str, go.Figure | pd.DataFrame]]) -> str:
-    """One HTML document that needs no network: of each part a heading, a remark, and a picture or a table of text."""
+    """One HTML document that needs no network; each part is a heading, a remark, and a picture or a table of text."""
     body = []
     for heading, remark, content in parts:
         body.append(f"<h2>{html.escape(heading)}</h2>" + (f"<p>{html.escape(remark)}</p>" if remark else ""))
@@ -152,9 +155,9 @@ def page(title: str, parts: Sequence[tuple[str, str, go.Figure | pd.DataFrame]])
 
 
 def _axis(values: "pd.Series[Any]", label: str) -> dict[str, Any]:
-    """A dimension of parallel coordinates: numbers, or logarithms or the places of names with what they stand for.
+    """A dimension of parallel coordinates: numbers; or their logarithms, or places of names, with labels.
 
-    What is missing lies below the rest.
+    Missing values lie below the rest.
     """
     missing = values.isna()
     ticks: dict[float, str] = {}
@@ -164,8 +167,9 @@ def _axis(values: "pd.Series[Any]", label: str) -> dict[str, Any]:
             low, high = numbers.min(), numbers.max()
             numbers = numbers.map(math.log10, na_action="ignore")
             powers = [10.0**power for power in range(math.floor(numbers.min()), math.ceil(numbers.max()) + 1)]
-            ticks = {math.log10(at): f"{at:g}" for one in powers for at in (one, 2 * one, 5 * one) if low <= at <= high}
-        elif missing.any():  # without, plotly finds ticks
+            places = [factor * power for power in powers for factor in (1, 2, 5)]
+            ticks = {math.log10(at): f"{at:g}" for at in places if low <= at <= high}
+        elif missing.any():  # otherwise plotly finds ticks
             ticks = {at: f"{at:.3g}" for at in np.linspace(numbers.min(), numbers.max(), 5).tolist()}
     else:
         names = sorted(values[~missing].astype(str).unique())
@@ -183,13 +187,8 @@ def _spans_decades(numbers: "pd.Series[float]") -> bool:
     return len(numbers) > 0 and numbers.min() > 0 and numbers.max() / numbers.min() > _DECADES
 
 
-def _finite(values: "pd.Series[float]") -> "pd.Series[float]":
-    """Gaps where a curve has no number."""
-    return values.where(np.isfinite(values))
-
-
 def _safe(text: object) -> str:
-    """Text that plotly does not take for markup."""
+    """Text that plotly shows as it is, not as markup."""
     return html.escape(str(text), quote=False)
 
 

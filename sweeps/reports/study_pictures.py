@@ -10,31 +10,32 @@ import numpy as np
 import optuna
 import optuna.visualization as interactive
 import optuna.visualization.matplotlib as still
-import pandas as pd
 from matplotlib.figure import Figure
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.reports import pictures
-from sweeps.reports.leaderboard import Study, with_numbers
+from sweeps.reports.studies import StudyResults
+from sweeps.reports.tables import runs_table
+from sweeps.tracking.queries import Curve, RunRecord
 from sweeps.trials.trials import Standing
 
 _TARGET = "dev loss"
-_CURVES = 150  # of trials that are complete, and of those that were pruned: more cannot be told apart
+_CURVES = 150  # the most curves of complete trials, and of pruned ones, that can be told apart
 _FIRST, _LAST = "tab:blue", "silver"
 
 
 class StudyPictures:
-    """What there is to see in a study with at least two complete trials.
+    """Pictures of a study with at least two complete trials.
 
     Args:
-        study: as Optuna has it.
-        record: the same as MLflow has it.
-        importances: of the hyperparameters, the largest first; may be empty.
+        study: the study in Optuna.
+        results: the same study in MLflow.
+        importances: by hyperparameter, the largest first; may be empty.
     """
 
-    def __init__(self, study: optuna.Study, record: Study, importances: Mapping[str, float]) -> None:
-        self._study, self._record = study, record
+    def __init__(self, study: optuna.Study, results: StudyResults, importances: Mapping[str, float]) -> None:
+        self._study, self._name = study, results.name
         self._trials = study.get_trials(deepcopy=False)
         complete = [trial for trial in self._trials if trial.state == TrialState.COMPLETE]
         params = dict.fromkeys(key for trial in complete for key in trial.params)
@@ -42,8 +43,8 @@ class StudyPictures:
         self._params = [key for key in params if len({trial.params.get(key) for trial in complete}) > 1]
         self._two = [*(key for key in importances if key in self._params), *self._params][:2]
         self._has_importances = bool(importances)
-        self._curves = _curves(self._trials, record.trials)
-        self._complete = with_numbers(record.trials[record.trials["state"] == TrialState.COMPLETE.name])
+        self._curves = _reported_curves(self._trials, results.trials)
+        self._complete = runs_table(results.complete)
 
     def page(self) -> str:
         """One HTML document that needs no network."""
@@ -55,7 +56,7 @@ class StudyPictures:
             parts.append(
                 (
                     "What mattered",
-                    "The share of what the dev losses of complete trials vary by.",
+                    "Each hyperparameter's share of the variance in the dev losses of complete trials.",
                     _fit(interactive.plot_param_importances(study, target_name=_TARGET)),
                 )
             )
@@ -79,8 +80,8 @@ class StudyPictures:
             "training, seconds",
             self._params,
         )
-        parts.append(("Dev loss and the time it took", "On the dotted line is what nothing else beats in both.", cost))
-        return pictures.page(f"makemore: study {self._record.name}", parts)
+        parts.append(("Dev loss and the time it took", "No trial beats those on the dotted line in both.", cost))
+        return pictures.page(f"makemore: study {self._name}", parts)
 
     def draw(self, folder: Path) -> None:
         """Each picture as a PNG file in a folder."""
@@ -110,21 +111,18 @@ class StudyPictures:
                 matplotlib.pyplot.close("all")
 
     def _shown(self) -> list[FrozenTrial]:
-        """Whose curves are drawn: the best that are complete, then the last that were pruned."""
+        """The trials whose curves are drawn: the best complete ones, then the last that were pruned."""
         complete = Standing(self._trials).ranking
-        pruned = [one for one in self._trials if one.state == TrialState.PRUNED and one.intermediate_values]
+        pruned = [trial for trial in self._trials if trial.state == TrialState.PRUNED and trial.intermediate_values]
         return complete[:_CURVES] + pruned[-_CURVES:]
 
     def _draw_curves(self) -> Figure:
         figure, axes = _axes("training step", "dev loss, nats per character")
-        of_trial = dict(list(self._curves.groupby("run_id")))
         for order, trial in reversed(list(enumerate(self._shown()))):
-            curve = of_trial.get(str(trial.number))
-            if curve is None:
-                continue
+            curve = self._curves[str(trial.number)]
             pruned = trial.state == TrialState.PRUNED
             color = _LAST if pruned else "tab:red" if order == 0 else _FIRST
-            axes.plot(curve["step"], curve["value"], color=color, linewidth=2 if order == 0 else 0.8)
+            axes.plot(curve.steps, curve.values, color=color, linewidth=2 if order == 0 else 0.8)
         for label, color in (("best", "tab:red"), ("complete", _FIRST), ("pruned", _LAST)):
             axes.plot([], [], color=color, label=label)
         axes.legend()
@@ -140,7 +138,7 @@ class StudyPictures:
 
 
 def _fit(figure: Any) -> Any:
-    """A figure of Optuna's as wide as the page and in its style; its title is the heading above it."""
+    """A figure drawn by Optuna, as wide as the page and in its style; its title is the heading above it."""
     return figure.update_layout({**pictures.LAYOUT, "title": None, "width": None})
 
 
@@ -153,22 +151,25 @@ def _axes(x: str, y: str) -> tuple[Figure, Any]:
 
 
 def _figure_of(drawn: Any) -> Figure:
-    """The figure of what Optuna returns: axes, or an array of them."""
+    """The figure that holds what Optuna returns: axes, or an array of them."""
     if isinstance(drawn, Figure):
         return drawn
     first = drawn.flat[0] if isinstance(drawn, np.ndarray) else drawn
     return first.figure  # type: ignore[no-any-return]
 
 
-def _curves(trials: Iterable[FrozenTrial], runs: pd.DataFrame) -> pd.DataFrame:
-    """Dev losses as they were reported: run_id (the trial's number), step and value."""
-    keys = ["train.steps", "train.evaluations"]
-    known = runs.reindex(columns=["trial", *keys]).dropna().astype(float).astype(int)
-    length = {row["trial"]: row["train.steps"] / row["train.evaluations"] for _, row in known.iterrows()}
-    rows = [
-        {"run_id": str(trial.number), "step": round(place * length.get(trial.number, 1)), "value": value}
-        for trial in trials
-        for place, value in trial.intermediate_values.items()
-        if np.isfinite(value)
-    ]
-    return pd.DataFrame(rows, columns=["run_id", "step", "value"])
+def _reported_curves(trials: Iterable[FrozenTrial], runs: Iterable[RunRecord]) -> dict[str, Curve]:
+    """Dev losses as they were reported to Optuna, by the trial's number as text."""
+    steps = {run.trial: _steps_between_reports(run) for run in runs}
+    curves = {}
+    for trial in trials:
+        points = [(place, loss) for place, loss in trial.intermediate_values.items() if np.isfinite(loss)]
+        step = steps.get(trial.number, 1.0)
+        curves[str(trial.number)] = Curve([round(place * step) for place, _ in points], [loss for _, loss in points])
+    return curves
+
+
+def _steps_between_reports(run: RunRecord) -> float:
+    """Training steps between two evaluations; 1 for a model that is not trained in steps."""
+    steps, evaluations = run.params.get("train.steps"), run.params.get("train.evaluations")
+    return int(steps) / int(evaluations) if steps and evaluations else 1.0

@@ -1,41 +1,45 @@
-"""What is said of a study: in a terminal at its end, and as the notes of its run in MLflow."""
+"""A study in words: what the terminal shows at its end, and the notes of its run in MLflow."""
 
-import pandas as pd
+from collections import Counter
 
 from sweeps.reports.insight import Insight
-from sweeps.reports.leaderboard import Study, leaderboard, to_text
+from sweeps.reports.leaderboard import leaderboard
+from sweeps.reports.studies import StudyResults
+from sweeps.reports.tables import confirmations_table, leaderboard_table, to_text
 from sweeps.search.space import Space
+from sweeps.tracking.queries import RunRecord
 
 _TOP = 5
 
 
-def as_text(study: Study, insight: Insight, space: Space) -> str:
-    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what mattered, what next."""
-    winner = study.winner
-    assert winner is not None  # whoever calls has seen a complete trial
-    complete = leaderboard(study.trials[study.trials["state"] == "COMPLETE"])
+def as_text(study: StudyResults, winner: RunRecord, insight: Insight, space: Space) -> str:
+    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what mattered, what to do next."""
+    complete = leaderboard(study.complete)
+    table = leaderboard_table(complete)
     figures = ["trial", "best_dev_loss", "parameters", "train_seconds"]
-    columns = [*figures, *(key for key in space.distributions if key in complete)]
+    columns = [*figures, *(key for key in space.distributions if key in table)]
     lines = [
-        f"\nstudy {study.name}: {_counts(study)}; the best {min(_TOP, len(complete))} by dev loss (nats per "
-        "character):\n",
-        to_text(complete[columns].head(_TOP)),
+        f"\nstudy {study.name}: {_counts(study)}; the best {min(_TOP, len(table))} by dev loss (nats per character):\n",
+        to_text(table[columns].head(_TOP)),
         "",
     ]
-    if study.confirmed.empty:
-        lead = complete["best_dev_loss"].diff().iloc[1:2]
-        lines += [f"winner: trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}"]
-        lines[-1] += "".join(f", {value:.4f} below the next" for value in lead) + " (not confirmed with fresh seeds)"
-    else:
-        best = study.confirmed.iloc[0]
+    if study.confirmations:
+        best = study.confirmations[0]
         lines += [
             "trained again with fresh seeds; too_good: by how much the search's figure flatters:\n",
-            str(study.confirmed.to_string(index=False, float_format="{:.4f}".format, na_rep="-")),
+            confirmations_table(study.confirmations).to_string(index=False, float_format="{:.4f}".format, na_rep="-"),
             "",
-            f"winner: trial {winner.trial}, mean dev loss {best['mean']:.4f} (the search said {best.dev_loss:.4f})",
+            f"winner: trial {winner.trial}, mean dev loss {best.mean:.4f} (the search said {best.dev_loss:.4f})",
         ]
-    lines.append(f"        run {winner.run_id}, config {winner.config_hash}, weights {str(winner.weights_digest)[:12]}")
-    lines += [f"        {line}" for line in _lessons(study, insight)]
+    else:
+        losses = [run.best_dev_loss for run in complete.runs[:2]]
+        lead = f", {losses[1] - losses[0]:.4f} below the next" if len(losses) == 2 else ""
+        lines.append(
+            f"winner: trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}{lead} (not confirmed with fresh seeds)"
+        )
+    config_hash, weights_digest = (str(winner.tags.get(key)) for key in ("config_hash", "weights_digest"))
+    lines.append(f"        run {winner.run_id}, config {config_hash}, weights {weights_digest[:12]}")
+    lines += [f"        {line}" for line in _lessons(study, winner, insight)]
     return "\n".join(
         [
             *lines,
@@ -48,16 +52,18 @@ def as_text(study: Study, insight: Insight, space: Space) -> str:
     )
 
 
-def as_notes(study: Study, insight: Insight | None, space: Space, budget: str) -> str:
-    """The same in Markdown, with what was searched; also while the study runs, when nothing may be complete yet."""
+def as_notes(study: StudyResults, insight: Insight | None, space: Space, budget: str) -> str:
+    """The same in Markdown, with what was searched; also while the study runs, when no trial may be complete yet."""
     winner = study.winner
     lines = [f"**{_counts(study)}** ({budget}).", ""]
     if winner is None or insight is None:
         lines.append("No trial is complete yet.")
     else:
-        lines.append(f"Winner{'' if study.confirmed.empty else ', confirmed with fresh seeds'}: {_figure(study)}")
-        lines += [f"- {line}" for line in _lessons(study, insight)]
-        lines += [f"- its run, {winner.run_id}: {winner['diagnosis']}"] if pd.notna(winner.get("diagnosis")) else []
+        confirmed = ", confirmed with fresh seeds" if study.confirmations else ""
+        lines.append(f"Winner{confirmed}: {_loss_of(study, winner)}")
+        lines += [f"- {line}" for line in _lessons(study, winner, insight)]
+        if "diagnosis" in winner.tags:
+            lines.append(f"- its run, {winner.run_id}: {winner.tags['diagnosis']}")
     lines += ["", "| searched | over | of the winner | importance |", "|---|---|---|---|"]
     for key in space.distributions:
         value = insight.setting.get(key, "-") if insight else "-"
@@ -68,41 +74,36 @@ def as_notes(study: Study, insight: Insight | None, space: Space, budget: str) -
     return "\n".join(lines)
 
 
-def _baselines(study: Study, insight: Insight) -> list[str]:
-    """The command that sets the best trials against the setting that was tried first."""
-    first = [one.trial for one in insight.tried_first[:1]]
+def _baselines(study: StudyResults, insight: Insight) -> list[str]:
+    """The command that compares the best trials with the setting that was tried first."""
+    first = [tried.trial for tried in insight.tried_first[:1]]
     return [f"makemore compare study.name={study.name} top=5 baseline={trial}" for trial in first]
 
 
-def _counts(study: Study) -> str:
-    counts = study.trials["state"].value_counts()
-    return ", ".join(f"{count} {str(state).lower()}" for state, count in counts.items()) or "no trials yet"
+def _counts(study: StudyResults) -> str:
+    counts = Counter(run.state for run in study.trials).most_common()
+    return ", ".join(f"{count} {state.lower()}" for state, count in counts) or "no trials yet"
 
 
-def _figure(study: Study) -> str:
-    winner = study.winner
-    assert winner is not None
-    if study.confirmed.empty:
+def _loss_of(study: StudyResults, winner: RunRecord) -> str:
+    if not study.confirmations:
         return f"trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}"
-    best = study.confirmed.iloc[0]
-    mean = f"mean dev loss {best['mean']:.4f} (sd {best.sd:.4f}; the search said {best.dev_loss:.4f})"
+    best = study.confirmations[0]
+    mean = f"mean dev loss {best.mean:.4f} (sd {best.sd:.4f}; the search said {best.dev_loss:.4f})"
     return f"trial {winner.trial}, {mean}"
 
 
-def _lessons(study: Study, insight: Insight) -> list[str]:
-    """What the winner gained, what mattered, and where the space is too narrow; a line each."""
-    winner = study.winner
-    assert winner is not None
-    means = dict(zip(study.confirmed["trial"], study.confirmed["mean"], strict=True))
-    loss = means.get(winner.trial, winner.best_dev_loss)
+def _lessons(study: StudyResults, winner: RunRecord, insight: Insight) -> list[str]:
+    """What the winner gained, what mattered, and where the space is too narrow; one line each."""
+    means = {confirmation.trial: confirmation.mean for confirmation in study.confirmations}
+    loss = means.get(insight.winner, winner.best_dev_loss)
     lines = []
-    for one in insight.tried_first:
-        if one.trial != winner.trial:
-            theirs = means.get(one.trial, one.dev_loss)
-            of = "" if one.trial in means or not means else ", the search's figure for one seed"
-            lines.append(f"{theirs - loss:.4f} below trial {one.trial}, {one.name} ({theirs:.4f}{of})")
+    for tried in insight.tried_first:
+        if tried.trial != insight.winner:
+            their_loss = means.get(tried.trial, tried.dev_loss)
+            which = "" if tried.trial in means or not means else ", the search's figure for one seed"
+            lines.append(f"{their_loss - loss:.4f} below trial {tried.trial}, {tried.name} ({their_loss:.4f}{which})")
     if insight.importances:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in list(insight.importances.items())[:3])
-        complete = (study.trials["state"] == "COMPLETE").sum()
-        lines.append(f"what mattered most among the {complete} complete trials: {shares}")
+        lines.append(f"what mattered most among the {len(study.complete)} complete trials: {shares}")
     return lines + [f"{edge}: widen the space" for edge in insight.edges]

@@ -1,4 +1,4 @@
-"""What a study's run in MLflow shows a person: notes, the leaderboard, pictures; brought up to date as it runs."""
+"""What a study's run in MLflow shows: notes, the leaderboard and pictures, kept up to date while the study runs."""
 
 import sys
 import time
@@ -8,18 +8,22 @@ from typing import Any
 
 from sweeps.config.messages import one_line
 from sweeps.reports.insight import Insight, find_insight
-from sweeps.reports.leaderboard import Study, leaderboard, read_study
+from sweeps.reports.leaderboard import leaderboard
+from sweeps.reports.studies import StudyResults, read_study
 from sweeps.reports.summary import as_notes, as_text
+from sweeps.reports.tables import leaderboard_table
 from sweeps.search.space import Space
-from sweeps.tracking.store import TrackedRun, TrackingStore
+from sweeps.tracking.registry import WinningRun, register_winner
+from sweeps.tracking.runs import TrackedRun
+from sweeps.tracking.store import TrackingStore
 from sweeps.trials.trials import Trials
 
 _FIRST_SECONDS = 60.0  # after which a study that still runs gets pictures
-_SHARE = 0.005  # of the time, that bringing the record of a study that runs up to date may take
+_SHARE = 0.005  # of a study's time, which updates of its record may take while it runs
 
 
 class StudyRecord:
-    """The record of a study that this process works at; others that work at it keep it, too."""
+    """The record of a study, kept by each process that started or joined it."""
 
     def __init__(
         self,
@@ -36,16 +40,16 @@ class StudyRecord:
         self._due = time.monotonic() + _FIRST_SECONDS
 
     def prepare(self) -> None:
-        """Import what `close` needs while others train: it takes a second, in which, at the end, no core would."""
+        """Import what `close` needs while the workers train: the import takes a second, which would delay the end."""
         if not self._pictures:
             return
-        with suppress(ImportError):  # `close` will say so
+        with suppress(ImportError):  # `close` will report it
             import optuna.importance  # noqa: F401
 
             import sweeps.reports.study_pictures  # noqa: F401
 
     def update_if_due(self) -> None:
-        """Bring notes, leaderboard and page up to date, if the last time is long enough ago for what it takes."""
+        """Bring notes, leaderboard and page up to date, at most as often as `_SHARE` allows."""
         started = time.monotonic()
         if started >= self._due:
             study, insight = self._write_notes()
@@ -55,38 +59,40 @@ class StudyRecord:
             self._due = time.monotonic() + max(_FIRST_SECONDS, took / _SHARE)
 
     def close(self, finished: bool) -> str:
-        """Complete all of it, and register the winner's model; of a study that did not finish, only the notes.
+        """Complete the record and register the winner's model; for a study that did not finish, only write the notes.
 
         Returns:
             The summary for a terminal; empty if no trial is complete.
         """
         study, insight = self._write_notes()
-        if insight is None:
+        winner = study.winner
+        if winner is None or insight is None:
             return ""
         if finished:
             self._draw(study, insight, stills=True)
         if finished and self._register:
-            winner = {"study": study.name, **dict(study.winner if study.winner is not None else {})}
-            _attempt("model in the registry", lambda: self._store.register_winner(winner))
-        return as_text(study, insight, self._space)
+            digest = winner.tags["weights_digest"]
+            winning = WinningRun(study.name, insight.winner, winner.run_id, digest)
+            _attempt("model in the registry", lambda: register_winner(self._store, winning))
+        return as_text(study, winner, insight, self._space)
 
-    def _write_notes(self) -> tuple[Study, Insight | None]:
+    def _write_notes(self) -> tuple[StudyResults, Insight | None]:
         study = read_study(self._store, self._trials.name)
-        winner, insight = study.winner, None
-        if winner is not None:
+        insight = None
+        if study.winner is not None and study.winner.trial is not None:
             standing = self._trials.standing()
-            insight = find_insight(self._trials.study, standing, self._space, int(winner["trial"]))
+            insight = find_insight(self._trials.study, standing, self._space, study.winner.trial)
         self._run.log_tags({"mlflow.note.content": as_notes(study, insight, self._space, self._budget)})
-        self._run.log_table("leaderboard", leaderboard(study.trials).drop(columns="reason"))
+        self._run.log_table("leaderboard", leaderboard_table(leaderboard(study.trials)).drop(columns="reason"))
         self._run.flush()
         return study, insight
 
-    def _draw(self, study: Study, insight: Insight, stills: bool) -> None:
-        """The page of pictures and, where asked for, each as a PNG file: they take twice as long as the page."""
-        if self._pictures and (study.trials["state"] == "COMPLETE").sum() > 1:
+    def _draw(self, study: StudyResults, insight: Insight, stills: bool) -> None:
+        """Draw the page of pictures and, if asked for, each picture as a PNG file, which takes twice as long."""
+        if self._pictures and len(study.complete) > 1:
             _attempt("pictures of the study", lambda: self._log_pictures(study, insight, stills))
 
-    def _log_pictures(self, study: Study, insight: Insight, stills: bool) -> None:
+    def _log_pictures(self, study: StudyResults, insight: Insight, stills: bool) -> None:
         from sweeps.reports.study_pictures import StudyPictures  # takes a second to import
 
         pictures = StudyPictures(self._trials.study, study, insight.importances)
@@ -98,7 +104,7 @@ class StudyRecord:
 
 
 def _attempt(what: str, action: Callable[[], Any]) -> None:
-    """Do what is good to have, but what no study fails for want of."""
+    """Do what is good to have; if it fails, the study does not."""
     try:
         action()
     except Exception as error:

@@ -15,11 +15,12 @@ from makemore.train import Diverged, one_thread
 from sweeps.config.files import write_yaml
 from sweeps.databases import hide_password
 from sweeps.errors import RequestError
-from sweeps.task.item_losses import write_item_losses
+from sweeps.task.item_losses import DEV_LOSSES, write_item_losses
 from sweeps.task.items import Items
 from sweeps.task.run_config import RunConfig, read_run_config
 from sweeps.task.task import Description, Trained
-from sweeps.tracking.store import TrackedRun, TrackingStore
+from sweeps.tracking.runs import TrackedRun, start_run
+from sweeps.tracking.store import TrackingStore
 
 _TAG = 500  # characters
 _SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "model.order", "model.estimator", "seed")
@@ -168,7 +169,7 @@ class OpenRun:
             self._write_config(folder / "config.yaml")
             fingerprint = self.items.split.fingerprint("train")
             weights_digest = task.save(trained, folder / "weights.safetensors", fingerprint)
-            write_item_losses(folder / "dev_losses.safetensors", losses, terms)
+            write_item_losses(folder / DEV_LOSSES, losses, terms)
             for name, text in description.files.items():
                 (folder / name).write_text(text, encoding="utf-8")
             if self.draws:
@@ -242,13 +243,13 @@ def open_run(
         items = config.deal_items()
     except RequestError as error:
         if trial:  # a combination that the corners of the space did not show: the study records it as failed
-            run = open_store().start_run(f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
+            run = start_run(open_store(), f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
             run.end("FAILED", _cut({"reason": str(error), "trial_state": "FAIL"}))
         raise
     params |= {"task": config.task_name, **config.params()}
     tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
     name = rung.name if rung else run_name(params, trial)
-    tracked = open_store().start_run(name, kind, params, tags, items, parent_id)
+    tracked = start_run(open_store(), name, kind, params, tags, items, parent_id)
     return OpenRun(cfg, config, items, tracked, draws=trial is None)
 
 

@@ -24,7 +24,9 @@ from sweeps.study.processes import Processes, ProgressLine, usable_cores
 from sweeps.study.record import StudyRecord
 from sweeps.study.worker import News, Plan, Worker, close_dead_runs, constraint
 from sweeps.task.run_config import read_run_config
-from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
+from sweeps.tracking.queries import find_study_run, running
+from sweeps.tracking.runs import TrackedRun, open_study_run
+from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
 from sweeps.trials.trials import WARM_START, Standing, Trials, open_trials
 
@@ -172,7 +174,7 @@ def _open_study(
         trials.check_open()
         recorded = trials.study.user_attrs.get("identity")
         if recorded is None:
-            if store.find_study_run(config.name) is not None:
+            if find_study_run(store, config.name) is not None:
                 raise RequestError(
                     f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
                     "give the one it was recorded in, or another study.name"
@@ -189,12 +191,12 @@ def _open_study(
                 f"study.name is {config.name}; that study was started differently ({difference}); "
                 "give another study.name, or the settings it was started with"
             )
-        if standing.finished and store.find_study_run(config.name) is None:
+        if standing.finished and find_study_run(store, config.name) is None:
             raise RequestError(  # its winner would be another one
                 f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
                 "in tracking.experiment: give those it was recorded in, or another study.name"
             )
-        return standing, store.open_study_run(config.name, tags, identity.items)
+        return standing, open_study_run(store, config.name, tags, identity.items)
 
 
 def _count_workers(config: StudyConfig, standing: Standing) -> int:
@@ -255,5 +257,5 @@ class LaunchedWorker:
 
 def _close_dead_runs(store: TrackingStore, name: str, storage: str) -> None:
     for kind, study in (("trial", name), ("confirm", confirm_study_name(name))):
-        if store.running(name, kind):
+        if running(store, name, kind):
             close_dead_runs(store, name, kind, Trials(storage, study).standing())

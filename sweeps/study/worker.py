@@ -26,6 +26,8 @@ from sweeps.search.space import Setting, Space
 from sweeps.study.jobs import Jobs
 from sweeps.study.runs import OpenRun, RunOutcome, TrialOf, open_run
 from sweeps.task.run_config import read_run_config
+from sweeps.tracking.queries import running
+from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
 from sweeps.trials.trials import INTERRUPTED, REASONS, WARM_START, Lost, Standing, Trials
@@ -347,7 +349,7 @@ def constraint(space: Space, jobs: Jobs) -> Callable[[Setting], bool]:
 
 def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Standing) -> None:
     """Close runs that are recorded as running, though their trials have ended: whoever ran them died."""
-    for run_id, number in store.running(study, kind):
+    for run_id, number in running(store, study, kind):
         trial = standing.trials[number] if number < len(standing.trials) else None
         if trial is not None and trial.state.is_finished():
             tags, status = {"trial_state": trial.state.name}, STATUS[trial.state]
@@ -356,7 +358,7 @@ def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Stand
                 tags["reason"] = str(reason or "its worker died")
                 if trial.state == TrialState.FAIL and reason in (None, INTERRUPTED):
                     status = "KILLED"
-            store.run(run_id).end(status, tags)
+            TrackedRun(store.client, run_id).end(status, tags)
 
 
 def _tell(trials: Trials, trial: Trial, ending: Ending, attributes: dict[str, str]) -> bool:

@@ -1,1 +1,4 @@
-"""MLflow: runs, queries and the model registry; the only room that imports it."""
+"""The records in MLflow; no other room imports it.
+
+`quiet` first: nothing here imports the rest, because MLflow reads some of its settings when it is imported.
+"""

@@ -1,6 +1,6 @@
 """A winner as MLflow loads it: `mlflow.pyfunc.load_model("models:/makemore@champion")`.
 
-Nothing is pickled: MLflow keeps this file beside the weights, and runs it when the model is loaded.
+Nothing is pickled: MLflow keeps this file beside the weights and runs it when it loads the model.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from sweeps.task.language_model.weights import load_weights
 
 
 class NextCharacter(PythonModel):
-    """What follows a context, or whole words that begin with it."""
+    """The next character after a context, or whole words that begin with it."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the weights."""
@@ -24,24 +24,25 @@ class NextCharacter(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, float] | None = None
     ) -> pd.DataFrame:
-        """Of each context the probability of each next character; or words.
+        """The probability of each next character after each context; or, with `n`, words that begin with the contexts.
 
         Args:
-            model_input: a column `context` of beginnings of words; an empty text is the beginning of all.
-            params: `n` above 0 asks for so many words of each context, drawn with `temperature` and `seed`.
+            model_input: a column `context` with beginnings of words; every word begins with the empty text.
+            params: `n` above 0 asks for that many words per context, drawn with `temperature` and `seed`.
 
         Returns:
-            A column a character, the boundary among them, and a row a context; or with `n` the columns context, word.
+            One row per context and one column per character, the boundary among them; or with `n` the columns context
+            and word.
 
         Raises:
             ValueError: a character that the model does not know.
         """
-        asked = params or {}
+        options = params or {}
         contexts = [str(text) for text in model_input["context"]]
-        n, seed = int(asked.get("n", 0)), int(asked.get("seed", 0))
+        n, seed = int(options.get("n", 0)), int(options.get("seed", 0))
         with one_thread():
             if n:
-                return self._words(contexts, n, asked.get("temperature", 1.0), seed)
+                return self._words(contexts, n, options.get("temperature", 1.0), seed)
             return self._probabilities(contexts)
 
     def _words(self, contexts: list[str], n: int, temperature: float, seed: int) -> pd.DataFrame:

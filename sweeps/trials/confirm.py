@@ -1,15 +1,13 @@
-"""An honest winner: the best of many noisy trials looks better than it is, so the best few are trained anew."""
+"""Confirming a study's best trials: which runs with fresh seeds are queued, and what came of them."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.limits import check
 from sweeps.trials.trials import Standing, Trials
+from sweeps.trials.winner import TrialResult, rank
 
 _OPENING_SECONDS = 1.0  # until the first of the confirming runs has begun
 
@@ -27,8 +25,8 @@ class ConfirmConfig:
 
     def expected_seconds(self, standing: Standing, workers: int) -> float:
         """How long one more trial and confirming will take, going by how long the best trials took."""
-        best = [trial.duration for trial in standing.ranking[: self.top]]
-        seconds = [duration.total_seconds() for duration in best if duration is not None]
+        durations = [trial.duration for trial in _best_trials(standing, self.top)]
+        seconds = [duration.total_seconds() for duration in durations if duration is not None]
         if not seconds:
             return 0.0
         return _OPENING_SECONDS + (1 + math.ceil(len(seconds) * self.seeds / workers)) * max(seconds)
@@ -40,45 +38,44 @@ def confirm_study_name(study: str) -> str:
 
 
 def queue_confirmation(config: ConfirmConfig, search: Standing, seed: int, confirm: Trials) -> None:
-    """Queue a run for each of the best settings and each fresh seed, where there is none yet."""
+    """Queue a run for each of the best settings and each fresh seed, unless there is one already."""
     with confirm.alone() as standing:
         known = {
             (trial.user_attrs["confirms"], trial.user_attrs["seed"])
             for trial in standing.trials
-            if trial.state != TrialState.FAIL  # one that is to be tried again has just been queued
+            if trial.state != TrialState.FAIL  # a failed run that is to be tried again has just been queued
         }
-        for trial in search.ranking[: config.top]:
+        for trial in _best_trials(search, config.top):
             for fresh in fresh_seeds(trial, seed, config.seeds):
                 if (trial.number, fresh) not in known:
                     confirm.queue({}, {"confirms": trial.number, "seed": fresh})
 
 
 def fresh_seeds(trial: FrozenTrial, seed: int, count: int) -> list[int]:
-    """Seeds that the trial was not trained with; `seed` is the one of a trial that does not search it."""
+    """Seeds that the trial was not trained with.
+
+    Args:
+        seed: what the trial was trained with, unless its study searches the seed.
+    """
     own = int(trial.params.get("seed", seed))
     return [own + offset for offset in range(1, count + 1)]
 
 
-def confirmations(trials: pd.DataFrame, runs: pd.DataFrame, config: ConfirmConfig) -> pd.DataFrame:
-    """Of each of the best settings: trial, dev_loss (the search's), mean, sd, too_good (mean - dev_loss).
+def search_results(search: Standing) -> list[TrialResult]:
+    """How the trials of a search ended, as Optuna has recorded it."""
+    return [TrialResult(trial.number, trial.state.name, _dev_loss(trial)) for trial in search.trials]
 
-    The lowest mean stands first; of equal ones, the first trial. Empty unless all of the best settings have all of
-    their runs. A diverged run makes the mean infinite.
 
-    Args:
-        trials: the search's, with columns trial, state and best_dev_loss.
-        runs: those that confirm, with the same columns; trial is the number of the trial that they confirm.
-    """
-    columns = ["trial", "dev_loss", "mean", "sd", "too_good"]
-    complete = trials[trials["state"] == TrialState.COMPLETE.name]
-    best = complete.sort_values(["best_dev_loss", "trial"]).head(config.top)
-    rows: list[Mapping[str, Any]] = []
-    for number, dev_loss in zip(best["trial"], best["best_dev_loss"], strict=True):
-        mine = runs[(runs["trial"] == number) & runs["state"].isin([TrialState.COMPLETE.name, TrialState.PRUNED.name])]
-        diverged = mine["state"] == TrialState.PRUNED.name
-        losses = mine["best_dev_loss"].mask(diverged, math.inf)
-        if len(losses) < config.seeds:
-            return pd.DataFrame(columns=columns)
-        mean, sd = (math.inf, math.nan) if diverged.any() else (losses.mean(), losses.std())
-        rows.append({"trial": number, "dev_loss": dev_loss, "mean": mean, "sd": sd, "too_good": mean - dev_loss})
-    return pd.DataFrame(rows, columns=columns).sort_values(["mean", "trial"], ignore_index=True)
+def confirming_results(confirm: Standing) -> list[TrialResult]:
+    """How the runs that confirm trials ended, as Optuna has recorded it; `number` is that of the trial confirmed."""
+    return [
+        TrialResult(int(trial.user_attrs["confirms"]), trial.state.name, _dev_loss(trial)) for trial in confirm.trials
+    ]
+
+
+def _best_trials(search: Standing, top: int) -> list[FrozenTrial]:
+    return [search.trials[result.number] for result in rank(search_results(search))[:top]]
+
+
+def _dev_loss(trial: FrozenTrial) -> float:
+    return float(trial.values[0]) if trial.state == TrialState.COMPLETE else math.nan

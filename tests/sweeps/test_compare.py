@@ -19,7 +19,8 @@ from makemore.data import GIVEN_NAMES, read_words, split_words
 from sweeps.cli import run
 from sweeps.reports.pictures import pareto_front, short_names
 from sweeps.task.language_model.weights import load_weights
-from sweeps.tracking.store import Metric, MlflowClient, Param
+from sweeps.tracking.runs import Metric, Param
+from sweeps.tracking.store import MlflowClient
 
 HOSTILE = "</script><script>window.broken = 1</script><img src=x onerror='window.broken = 1'>|é漢"
 

@@ -18,6 +18,7 @@ import torch
 from conftest import Makemore, call
 
 import sweeps.look.final_test
+import sweeps.tracking.looks
 from makemore.data import GIVEN_NAMES, read_words
 from sweeps.cli import run
 from sweeps.databases import close_databases
@@ -25,7 +26,7 @@ from sweeps.look.record import Looks
 from sweeps.task import held_out
 from sweeps.task.held_out import read_test_items
 from sweeps.task.language_model.weights import load_weights
-from sweeps.tracking.store import MlflowClient, TrackingStore
+from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=60", "train.evaluations=2", "model.hidden_neurons=int(interval(4,16))", "study.workers=1")
 STUDY = ("sweep", "study.name=a", "study.n_trials=3", "study.confirm.top=2", "study.confirm.seeds=1", *TINY)
@@ -343,8 +344,8 @@ STEPS: dict[str, tuple[Any, str]] = {
     "read_test_items": (held_out, "read_test_items"),
     "evaluate": (sweeps.look.final_test, "evaluate"),
     "result": (Looks, "result"),
-    "log_look": (TrackingStore, "log_look"),
-    "start_run": (TrackingStore, "start_run"),
+    "log_look": (sweeps.look.final_test, "log_look"),
+    "start_run": (sweeps.tracking.looks, "start_run"),
     "log_figure": (MlflowClient, "log_figure"),
     "set_terminated": (MlflowClient, "set_terminated"),
     "create_registered_model": (MlflowClient, "create_registered_model"),
@@ -497,7 +498,7 @@ def test_what_was_seen_is_shown_also_where_it_cannot_be_copied(
         raise OSError("the server is down")
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrackingStore, "register_champion", down)
+        patch.setattr(sweeps.look.final_test, "register_champion", down)
         answer = makemore(*LOOK)
     assert answer.code == 0
     assert "not yet copied to MLflow (the server is down)" in answer.err

@@ -236,7 +236,7 @@ def test_a_run_that_fails_while_its_files_are_written_stores_none(
     assert (answer.code, "OSError: the disk is full" in answer.err) == (1, True)
     [run] = runs(workdir, "train")
     assert run.info.status == "FAILED"
-    assert [path.name for path in (workdir / "mlruns/artifacts").rglob("*")] == [run.info.run_id, "artifacts"]
+    assert not [path for path in (workdir / "mlruns/artifacts").rglob("*") if path.is_file()]
 
 
 def test_known_good_settings_are_tried_first_and_only_once(makemore: Makemore, workdir: Path) -> None:

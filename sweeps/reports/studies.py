@@ -1,0 +1,108 @@
+"""What a study came to: its trials, what fresh seeds said about the best of them, and its winner."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sweeps.config.names import check_study_name
+from sweeps.databases import hide_password
+from sweeps.errors import RequestError
+from sweeps.tracking.queries import RunRecord, find_study_run, newest_study_run, study_runs
+from sweeps.tracking.store import TrackingStore
+from sweeps.trials.winner import Confirmation, TrialResult, choose_winner, summarize_confirmations
+
+
+@dataclass(frozen=True)
+class StudyLine:
+    """A study in one line; losses in nats per character."""
+
+    study: str
+    trials: int
+    complete: int
+    best_dev_loss: float  # NaN if no trial is complete
+    winner: int | None
+    confirmed_mean: float | None
+    confirmed_sd: float | None
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What MLflow has recorded about a study."""
+
+    name: str
+    trials: Sequence[RunRecord]
+    confirming: Sequence[RunRecord]  # the runs that confirm trials with fresh seeds
+    top: int  # how many of the best trials the study confirms
+    seeds: int  # with how many runs each
+
+    @property
+    def complete(self) -> list[RunRecord]:
+        """Trials that trained to their end."""
+        return [run for run in self.trials if run.state == "COMPLETE"]
+
+    @cached_property
+    def confirmations(self) -> list[Confirmation]:
+        """What fresh seeds said about the best trials, the lowest mean first; empty until all of them are done."""
+        return summarize_confirmations(_results(self.trials), _results(self.confirming), self.top, self.seeds)
+
+    @cached_property
+    def winner(self) -> RunRecord | None:
+        """The trial that won; None if no trial is complete."""
+        result = choose_winner(_results(self.trials), self.confirmations)
+        return next((run for run in self.complete if result is not None and run.trial == result.number), None)
+
+    @property
+    def line(self) -> StudyLine:
+        """The study in one line."""
+        losses = [run.best_dev_loss for run in self.complete if not math.isnan(run.best_dev_loss)]
+        best = self.confirmations[0] if self.confirmations else None
+        return StudyLine(
+            study=self.name,
+            trials=len(self.trials),
+            complete=len(self.complete),
+            best_dev_loss=min(losses, default=math.nan),
+            winner=self.winner.trial if self.winner else None,
+            confirmed_mean=best.mean if best else None,
+            confirmed_sd=best.sd if best else None,
+        )
+
+
+def read_study(store: TrackingStore, name: str) -> StudyResults:
+    """A study from its runs in MLflow; without trials if there is no such study."""
+    parent = find_study_run(store, name)
+    rule = parent.tags if parent else {}
+    return StudyResults(
+        name=name,
+        trials=study_runs(store, name),
+        confirming=study_runs(store, name, "confirm"),
+        top=int(rule.get("confirm_top", 0)),
+        seeds=int(rule.get("confirm_seeds", 1)),
+    )
+
+
+def find_study(store: TrackingStore, name: str | int | None, given: str = "study.name is") -> StudyResults:
+    """The study of a name or, without a name, the newest study.
+
+    Args:
+        given: how the user gave the name, for messages.
+
+    Raises:
+        RequestError: no such study, or a study without trials.
+    """
+    if name is None:
+        newest = newest_study_run(store)
+        if newest is None:
+            raise RequestError(f"there is no study in {hide_password(store.uri)} yet; start one with makemore sweep")
+        name = newest.tags["study"]
+    check_study_name(str(name), given)
+    study = read_study(store, str(name))
+    if not study.trials:
+        raise RequestError(
+            f"{given} {name}; {hide_password(store.uri)} has no trials of it: see makemore ui, or makemore sweep"
+        )
+    return study
+
+
+def _results(runs: Iterable[RunRecord]) -> list[TrialResult]:
+    return [TrialResult(run.trial, run.state, run.best_dev_loss) for run in runs if run.trial is not None]

@@ -1,0 +1,166 @@
+"""Typed results as tables: pandas frames, and the formats that they are printed in."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from sweeps.reports.leaderboard import Leaderboard, param_keys
+from sweeps.reports.paired import Interval
+from sweeps.reports.settings import SettingResults
+from sweeps.reports.studies import StudyLine
+from sweeps.tracking.queries import RunRecord
+from sweeps.trials.winner import Confirmation
+
+DIFFERENCE = ["difference", "difference_low", "difference_high"]
+_NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
+_METRICS = ["parameters", "train_seconds", "steps_per_second"]
+
+
+def leaderboard_table(
+    board: Leaderboard,
+    confirmations: Mapping[str, Confirmation] | None = None,
+    differences: Mapping[str, Interval] | None = None,
+) -> pd.DataFrame:
+    """One row per run: whose it is, its losses and other metrics, the params that differ, then what identifies it.
+
+    Args:
+        confirmations: by run id; without any, their columns are left out.
+        differences: to a baseline, by run id; with None, their columns are left out.
+    """
+    runs = board.runs
+    columns: dict[str, Any] = {}
+    if board.studies_vary:
+        columns["study"] = [run.study for run in runs]
+    if board.kinds_vary:
+        columns["kind"] = [run.kind for run in runs]
+    columns["trial"] = pd.array([run.trial for run in runs], dtype="Int64")
+    columns["state"] = [run.state for run in runs]
+    columns["best_dev_loss"] = _numbers(run.best_dev_loss for run in runs)
+    if differences is not None:
+        intervals = [differences.get(run.run_id, _NO_INTERVAL) for run in runs]
+        columns["difference"] = _numbers(interval.mean for interval in intervals)
+        columns["difference_low"] = _numbers(interval.low for interval in intervals)
+        columns["difference_high"] = _numbers(interval.high for interval in intervals)
+    if confirmations:
+        confirmed = [confirmations.get(run.run_id) for run in runs]
+        columns["confirmed_mean"] = _numbers(row.mean if row else None for row in confirmed)
+        columns["confirmed_sd"] = _numbers(row.sd if row else None for row in confirmed)
+    columns |= {key: _numbers(run.metrics.get(key) for run in runs) for key in _METRICS}
+    columns |= _param_columns(runs, runs, board.varying)
+    columns["run_id"] = [run.run_id for run in runs]
+    columns |= {key: [run.tags.get(key) for run in runs] for key in ("config_hash", "group_hash", "weights_digest")}
+    columns["dev_words"] = [run.dev_digest for run in runs]
+    columns |= {key: [run.tags.get(key) for run in runs] for key in ("diagnosis", "reason")}
+    return pd.DataFrame(columns)
+
+
+def settings_table(results: SettingResults) -> pd.DataFrame:
+    """One row per setting: its runs, the mean of their losses with its interval, params that differ, identities."""
+    rows, board = results.rows, results.board
+    best = [row.best for row in rows]
+    columns: dict[str, Any] = {}
+    if board.studies_vary:
+        columns["study"] = [_join(run.study for run in row.runs) for row in rows]
+    columns["trials"] = [_join(run.trial for run in row.runs) for row in rows]
+    columns["n"] = [len(row.runs) for row in rows]
+    columns["mean_dev_loss"] = _numbers(row.mean_dev_loss for row in rows)
+    columns["sd"] = _numbers(row.sd for row in rows)
+    columns["mean_low"] = _numbers(row.low for row in rows)
+    columns["mean_high"] = _numbers(row.high for row in rows)
+    columns["parameters"] = _numbers(run.metrics.get("parameters") for run in best)
+    columns["train_seconds"] = _numbers(row.train_seconds for row in rows)
+    columns |= _param_columns(best, board.runs, [key for key in board.varying if key != "seed"])
+    columns["run_id"] = [run.run_id for run in best]
+    columns["group_hash"] = [run.tags["group_hash"] for run in best]
+    columns["dev_words"] = [run.dev_digest for run in best]
+    return pd.DataFrame(columns)
+
+
+def _numbers(values: Iterable[float | None]) -> "pd.Series[float]":
+    return pd.Series([math.nan if value is None else value for value in values], dtype=float)
+
+
+def _join(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+
+
+def _param_columns(shown: Sequence[RunRecord], runs: Sequence[RunRecord], keys: Sequence[str]) -> dict[str, Any]:
+    """Params of the shown runs; MLflow keeps them as text, and those that are numbers in all runs become numbers."""
+    columns = {}
+    for key in keys:
+        texts = pd.Series({run.run_id: run.params.get(key) for run in runs}, dtype=object)
+        numbers = pd.to_numeric(texts, errors="coerce")
+        values = numbers if numbers.notna().equals(texts.notna()) else texts
+        columns[key] = values.loc[[run.run_id for run in shown]].to_numpy()
+    return columns
+
+
+def runs_table(runs: Sequence[RunRecord]) -> pd.DataFrame:
+    """One row per run, with its trial's number, its best dev loss, how long it trained, and all of its params."""
+    columns: dict[str, Any] = {"trial": [run.trial for run in runs]}
+    columns["best_dev_loss"] = _numbers(run.best_dev_loss for run in runs)
+    columns["train_seconds"] = _numbers(run.metrics.get("train_seconds") for run in runs)
+    return pd.DataFrame(columns | _param_columns(runs, runs, param_keys(runs)))
+
+
+def lines_table(lines: Sequence[StudyLine]) -> pd.DataFrame:
+    """One row per study."""
+    table = pd.DataFrame([dataclasses.asdict(line) for line in lines])
+    return table.assign(winner=table["winner"].astype("Int64"))
+
+
+def confirmations_table(confirmations: Sequence[Confirmation]) -> pd.DataFrame:
+    """One row per trial that was confirmed, with what fresh seeds said about it."""
+    return pd.DataFrame([{**dataclasses.asdict(row), "too_good": row.too_good} for row in confirmations])
+
+
+_PATTERNS = {
+    **dict.fromkeys(["best_dev_loss", "confirmed_mean", "confirmed_sd", "mean_dev_loss", "sd"], "{:.4f}"),
+    **dict.fromkeys(["mean_low", "mean_high", "dev_loss", "dev_loss_low", "dev_loss_high"], "{:.4f}"),
+    **dict.fromkeys(DIFFERENCE, "{:+.4f}"),
+    "parameters": "{:.0f}",
+    "train_seconds": "{:.2f}",
+    "steps_per_second": "{:.0f}",
+}
+_SHORT = {"best_dev_loss": "dev_loss", "train_seconds": "seconds"}
+
+
+def formatted(table: pd.DataFrame) -> pd.DataFrame:
+    """A table as people read it: short names, few digits, all text."""
+    shown = {
+        _SHORT.get(key, key): [_format(value, _PATTERNS.get(key)) for value in table[key]] for key in map(str, table)
+    }
+    return pd.DataFrame(shown)
+
+
+def _format(value: Any, pattern: str | None) -> str:
+    if pd.isna(value):
+        return "-"
+    if pattern is None and isinstance(value, float):
+        pattern = "{:.0f}" if value.is_integer() and abs(value) < 1e6 else "{:.3g}"
+    return (pattern or "{}").format(value)
+
+
+def to_text(table: pd.DataFrame) -> str:
+    """A table for a terminal."""
+    return str(formatted(table).to_string(index=False))
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, with all digits."""
+    plain = table.astype(object).where(table.notna(), None)
+    plain = plain.map(lambda cell: " ".join(cell.replace("|", "\\|").split()) if isinstance(cell, str) else cell)
+    return str(plain.to_markdown(index=False, missingval="-"))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as comma-separated values, with all digits."""
+    return str(table.to_csv(index=False)).rstrip("\n")
+
+
+def to_json(table: pd.DataFrame) -> str:
+    """A table as a JSON list of objects, with all digits."""
+    return str(table.to_json(orient="records", indent=2, double_precision=15))

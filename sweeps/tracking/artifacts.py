@@ -1,0 +1,29 @@
+"""Files of runs, read."""
+
+from pathlib import Path
+
+import mlflow.artifacts
+from mlflow.exceptions import MlflowException
+
+from sweeps.errors import RequestError
+from sweeps.tracking.store import TrackingStore
+
+
+def fetch_artifact(store: TrackingStore, run_id: str, name: str) -> Path:
+    """A run's file, as a local path.
+
+    Raises:
+        RequestError: the run has no such file.
+    """
+    path = find_artifact(store, run_id, name)
+    if path is None:
+        raise RequestError(f"run {run_id} has no {name}; only a finished run has one")
+    return path
+
+
+def find_artifact(store: TrackingStore, run_id: str, name: str) -> Path | None:
+    """A run's file, as a local path; None if the run has no such file."""
+    try:
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=store.uri))
+    except (MlflowException, OSError):
+        return None

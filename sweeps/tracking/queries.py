@@ -1,0 +1,178 @@
+"""Runs as MLflow has recorded them."""
+
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow.entities import Run, ViewType
+
+from sweeps.config.names import check_study_name
+from sweeps.databases import hide_password
+from sweeps.errors import RequestError
+from sweeps.tracking.datasets import recorded_digest
+from sweeps.tracking.store import TrackingStore
+
+_PAGE = 1000  # runs a query
+_COMPARABLE = ("train", "trial", "confirm")  # the kinds of run that have a dev loss
+_STATES = {"FINISHED": "COMPLETE", "FAILED": "FAIL", "KILLED": "FAIL"}  # of a run of no study, in Optuna's words
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What MLflow has recorded about a run."""
+
+    run_id: str
+    kind: str | None  # "train", "trial", "confirm", "study" and so on
+    study: str | None  # None for a run of no study
+    trial: int | None  # the trial's number; for a run that confirms a trial, the number of that trial
+    status: str  # in MLflow's words: RUNNING, FINISHED, FAILED or KILLED
+    state: str  # in Optuna's words: RUNNING, COMPLETE, PRUNED or FAIL
+    metrics: Mapping[str, float]
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    dev_digest: str | None  # of the dev split: the losses of runs with equal digests compare
+
+    @property
+    def best_dev_loss(self) -> float:
+        """Nats per character; NaN for a run that did not finish."""
+        return self.metrics.get("best_dev_loss", math.nan)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric over the steps of a run."""
+
+    steps: Sequence[int]
+    values: Sequence[float]
+
+
+def study_runs(store: TrackingStore, study: str, kind: str = "trial") -> list[RunRecord]:
+    """The trials of a study or, with kind "confirm", the runs that confirm them; newest first.
+
+    Raises:
+        RequestError: not a study's name.
+    """
+    return search_runs(store, f"tags.kind = '{kind}' and tags.study = {_quoted(study)}")
+
+
+def running(store: TrackingStore, study: str, kind: str) -> list[tuple[str, int]]:
+    """Runs of kind "trial" or "confirm" that are recorded as running: their ids, and their numbers in Optuna."""
+    number = "trial_number" if kind == "trial" else "confirm_number"
+    of_study = f"tags.kind = '{kind}' and tags.study = {_quoted(study)}"
+    runs = search_runs(store, f"{of_study} and attributes.status = 'RUNNING'")
+    return [(run.run_id, int(run.tags[number])) for run in runs]
+
+
+def find_study_run(store: TrackingStore, study: str) -> RunRecord | None:
+    """A study's parent run."""
+    return _newest(store, f"tags.kind = 'study' and tags.study = {_quoted(study)}")
+
+
+def newest_study_run(store: TrackingStore) -> RunRecord | None:
+    """The parent run of the study that was started last."""
+    return _newest(store, "tags.kind = 'study'")
+
+
+def find_ladder_run(store: TrackingStore, ladder: str) -> RunRecord | None:
+    """The parent run of a ladder's rungs."""
+    return _newest(store, f"tags.kind = 'ladder' and tags.ladder = {_quoted(ladder)}")
+
+
+def find_final_test_run(store: TrackingStore, study: str) -> RunRecord | None:
+    """The run of the look at the test split for a study's winner."""
+    return _newest(store, f"tags.kind = 'final_test' and tags.study = {_quoted(study)}")
+
+
+def ladder_rungs(store: TrackingStore, ladder: str) -> list[RunRecord]:
+    """The runs under a ladder's parent run, newest first."""
+    return search_runs(store, f"tags.kind = 'train' and tags.ladder = {_quoted(ladder)}")
+
+
+def find_runs(store: TrackingStore, ids: Sequence[str], given: str) -> list[RunRecord]:
+    """Runs of kind "train", "trial" or "confirm", in the order of the ids.
+
+    Args:
+        ids: whole ids, or as many of their first characters as no other run shares.
+        given: how the user gave the ids, for messages: "runs has".
+
+    Raises:
+        RequestError: no such run, several of them, or a run of another kind.
+    """
+    return [_find_run(store, run_id, given) for run_id in ids]
+
+
+def _find_run(store: TrackingStore, run_id: str, given: str) -> RunRecord:
+    is_beginning = re.fullmatch("[0-9a-f]{1,32}", run_id)
+    runs = search_runs(store, f"attributes.run_id LIKE '{run_id}%'") if is_beginning else []
+    if not runs:
+        raise RequestError(f"{given} {run_id}; {hide_password(store.uri)} has no such run: see makemore ui")
+    comparable = [run for run in runs if run.kind in _COMPARABLE]
+    if not comparable:
+        raise RequestError(f"{given} {run_id}; that is a run of kind {runs[0].kind}, not {', '.join(_COMPARABLE)}")
+    if len(comparable) > 1:
+        some = ", ".join(run.run_id for run in comparable[:2])
+        raise RequestError(f"{given} {run_id}; {len(comparable)} runs begin with it ({some}, ...): give more of the id")
+    return comparable[0]
+
+
+def read_curves(store: TrackingStore, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
+    """The curve of a metric for each run, by run id; each takes one query."""
+    curves = {}
+    for run_id in run_ids:
+        points = sorted(store.client.get_metric_history(run_id, metric), key=lambda point: point.step)
+        curves[run_id] = Curve([point.step for point in points], [_as_logged(point.value) for point in points])
+    return curves
+
+
+def _quoted(study: str) -> str:
+    """A study's name as a string in MLflow's filter language, which has no escapes.
+
+    Raises:
+        RequestError: not a study's name.
+    """
+    check_study_name(study)
+    return f"'{study}'"
+
+
+def search_runs(store: TrackingStore, filter_string: str, limit: int | None = None) -> list[RunRecord]:
+    """The runs that a filter in MLflow's language selects, newest first."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = store.client.search_runs(
+            [store.experiment_id], filter_string, ViewType.ACTIVE_ONLY, limit or _PAGE, page_token=token
+        )
+        runs += page
+        token = page.token
+        if not token or (limit and len(runs) >= limit):
+            return [_record(run) for run in runs]
+
+
+def _newest(store: TrackingStore, filter_string: str) -> RunRecord | None:
+    runs = search_runs(store, filter_string, limit=1)
+    return runs[0] if runs else None
+
+
+def _record(run: Run) -> RunRecord:
+    tags = run.data.tags
+    # A trial's state is what Optuna was told, which its tag says; without the tag it is still running.
+    state = "RUNNING" if "study" in tags else _STATES.get(run.info.status, "RUNNING")
+    return RunRecord(
+        run_id=run.info.run_id,
+        kind=tags.get("kind"),
+        study=tags.get("study"),
+        trial=int(tags["trial_number"]) if "trial_number" in tags else None,
+        status=run.info.status,
+        state=tags.get("trial_state", state),
+        metrics={key: _as_logged(value) for key, value in run.data.metrics.items()},
+        params=run.data.params,
+        tags=tags,
+        dev_digest=recorded_digest(run, "dev"),
+    )
+
+
+def _as_logged(value: float) -> float:
+    """MLflow keeps an infinite metric as the largest number that there is."""
+    return math.copysign(math.inf, value) if abs(value) >= sys.float_info.max else value

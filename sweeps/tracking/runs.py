@@ -1,0 +1,122 @@
+"""Runs as they are recorded: started, opened again, filled and closed."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking import MlflowClient
+
+from sweeps.task.items import Items
+from sweeps.tracking.datasets import dataset_input
+from sweeps.tracking.queries import RunRecord, find_ladder_run, find_study_run
+from sweeps.tracking.store import TrackingStore
+from sweeps.tracking.versions import version_tags
+
+_FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
+_MOST_METRICS = 1000  # that MLflow takes in one call
+
+
+@dataclass
+class TrackedRun:
+    """A run that is being recorded, by its id: MLflow's global current run leaks when a trial raises."""
+
+    client: MlflowClient
+    run_id: str
+    _waiting: list[Metric] = field(default_factory=list)
+    _waiting_tags: dict[str, str] = field(default_factory=dict)
+    _flushed: float = field(default_factory=time.monotonic)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Keep metrics, and send what is kept every few seconds: a call costs as much as a hundred metrics."""
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(key, value, now, step) for key, value in metrics.items()]
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self.flush()
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Keep tags, and send them with the next metrics."""
+        self._waiting_tags |= tags
+
+    def log_table(self, name: str, table: pd.DataFrame) -> None:
+        """Store a table as JSON, which the UI shows as a table, and as CSV; both replace the last ones of the name."""
+        self.client.log_text(self.run_id, str(table.to_json(orient="split", index=False)), f"{name}.json")
+        self.client.log_text(self.run_id, str(table.to_csv(index=False)), f"{name}.csv")
+        self.log_tags({"mlflow.loggedArtifacts": json.dumps([{"path": f"{name}.json", "type": "table"}])})
+
+    @contextmanager
+    def artifacts(self) -> Iterator[Path]:
+        """A folder whose files are stored with the run at the end; if the body raises, none of them are."""
+        with tempfile.TemporaryDirectory(prefix="makemore-") as folder:
+            yield Path(folder)
+            self.client.log_artifacts(self.run_id, folder)
+
+    def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
+        """Send what is kept and close the run as FINISHED, FAILED or KILLED."""
+        self.log_tags(tags or {})
+        self.flush()
+        self.client.set_terminated(self.run_id, status)
+
+    def flush(self) -> None:
+        """Send what is kept; what cannot be sent is kept for the next time."""
+        tags = [RunTag(key, value) for key, value in self._waiting_tags.items()]
+        while self._waiting or tags:
+            self.client.log_batch(self.run_id, metrics=self._waiting[:_MOST_METRICS], tags=tags)
+            del self._waiting[:_MOST_METRICS]
+            tags = []
+        self._waiting_tags = {}
+        self._flushed = time.monotonic()
+
+
+def start_run(
+    store: TrackingStore,
+    name: str,
+    kind: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    items: Items | None = None,
+    parent_id: str | None = None,
+    parts: tuple[str, ...] = ("train", "dev"),
+) -> TrackedRun:
+    """A new run, RUNNING.
+
+    Args:
+        kind: "train", "trial", "study" and so on.
+        items: the data, whose parts are recorded by their digests.
+        parent_id: the run under which the UI shows it.
+    """
+    all_tags = {"kind": kind, **version_tags(), **tags}
+    if parent_id:
+        all_tags["mlflow.parentRunId"] = parent_id
+    run_id = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name).info.run_id
+    store.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    if items is not None:
+        store.client.log_inputs(run_id, [dataset_input(items, part) for part in parts])
+    return TrackedRun(store.client, run_id)
+
+
+def open_study_run(store: TrackingStore, study: str, tags: Mapping[str, str], items: Items) -> TrackedRun:
+    """The parent run of a study: its existing run, RUNNING again, or a new one."""
+    existing = find_study_run(store, study)
+    if existing is None:
+        return start_run(store, study, "study", {}, {"study": study, **tags}, items)
+    return _reopen(store, existing)
+
+
+def open_ladder_run(store: TrackingStore, ladder: str, items: Items) -> TrackedRun:
+    """The parent run of a ladder's rungs: its existing run, RUNNING again, or a new one."""
+    existing = find_ladder_run(store, ladder)
+    if existing is None:
+        return start_run(store, ladder, "ladder", {}, {"ladder": ladder}, items)
+    return _reopen(store, existing)
+
+
+def _reopen(store: TrackingStore, run: RunRecord) -> TrackedRun:
+    store.client.update_run(run.run_id, "RUNNING")
+    return TrackedRun(store.client, run.run_id)
