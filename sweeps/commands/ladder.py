@@ -26,6 +26,7 @@ from sweeps.reports.studies import read_study
 from sweeps.reports.tables import DIFFERENCE, formatted, to_csv, to_json, to_markdown, to_text
 from sweeps.study.runs import RungOf, open_run
 from sweeps.task.items import Items
+from sweeps.task.language_model.task import LanguageModel
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.artifacts import fetch_artifact
 from sweeps.tracking.datasets import dataset_digest

@@ -40,10 +40,11 @@ def find_insight(study: optuna.Study, standing: Standing, space: Space, winner: 
         if trial.state == TrialState.COMPLETE and WARM_START in trial.user_attrs
     ]
     setting = standing.trials[winner].params
-    return Insight(winner, setting, _importances(study, standing), tried_first, space.edges(setting))
+    return Insight(winner, setting, importances(study, standing), tried_first, space.edges(setting))
 
 
-def _importances(study: optuna.Study, standing: Standing) -> dict[str, float]:
+def importances(study: optuna.Study, standing: Standing) -> dict[str, float]:
+    """Each hyperparameter's share of the variance of dev losses, the largest first; empty where trials are too few."""
     if standing.count(TrialState.COMPLETE) < _FEWEST:
         return {}
     from optuna.importance import get_param_importances  # brings scikit-learn along: a second

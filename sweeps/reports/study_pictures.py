@@ -48,6 +48,10 @@ class StudyPictures:
 
     def page(self) -> str:
         """One HTML document that needs no network."""
+        return pictures.page(f"makemore: study {self._name}", self.parts())
+
+    def parts(self) -> list[tuple[str, str, Any]]:
+        """Each picture with its heading and a hint for the reader."""
         study, runs = self._study, self._complete
         parts: list[tuple[str, str, Any]] = [
             ("Optimisation history", "", _fit(interactive.plot_optimization_history(study, target_name=_TARGET)))
@@ -81,7 +85,7 @@ class StudyPictures:
             self._params,
         )
         parts.append(("Dev loss and the time it took", "No trial beats those on the dotted line in both.", cost))
-        return pictures.page(f"makemore: study {self._name}", parts)
+        return parts
 
     def draw(self, folder: Path) -> None:
         """Each picture as a PNG file in a folder."""

@@ -9,10 +9,12 @@ from typing import Any
 from sweeps.config.messages import one_line
 from sweeps.reports.insight import Insight, find_insight
 from sweeps.reports.leaderboard import leaderboard
+from sweeps.reports.recorded import load_recorded
 from sweeps.reports.studies import StudyResults, read_study
 from sweeps.reports.summary import as_notes, as_text
 from sweeps.reports.tables import leaderboard_table
 from sweeps.search.space import Space
+from sweeps.tracking.queries import read_reports
 from sweeps.tracking.registry import WinningRun, register_winner
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
@@ -68,8 +70,9 @@ class StudyRecord:
         winner = study.winner
         if winner is None or insight is None:
             return ""
-        if finished:
+        if finished and self._pictures:
             self._draw(study, insight, stills=True)
+            _attempt("pictures of the winner", lambda: self._draw_winner(winner.run_id))
         if finished and self._register:
             digest = winner.tags["weights_digest"]
             winning = WinningRun(study.name, insight.winner, winner.run_id, digest)
@@ -91,6 +94,13 @@ class StudyRecord:
         """Draw the page of pictures and, if asked for, each picture as a PNG file, which takes twice as long."""
         if self._pictures and len(study.complete) > 1:
             _attempt("pictures of the study", lambda: self._log_pictures(study, insight, stills))
+
+    def _draw_winner(self, run_id: str) -> None:
+        """Draw the pictures of the winner's run that a single run has from its start."""
+        recorded = load_recorded(self._store, run_id)
+        task = recorded.config.task
+        with TrackedRun(self._store.client, run_id).artifacts() as folder:
+            task.draw(recorded.trained, read_reports(self._store, run_id), folder)
 
     def _log_pictures(self, study: StudyResults, insight: Insight, stills: bool) -> None:
         from sweeps.reports.study_pictures import StudyPictures  # takes a second to import

@@ -126,6 +126,15 @@ def read_curves(store: TrackingStore, run_ids: Sequence[str], metric: str) -> di
     return curves
 
 
+def read_reports(store: TrackingStore, run_id: str) -> list[dict[str, float]]:
+    """What a run reported: for each evaluation its step, dev_loss and, where they were given, train_loss and lr."""
+    points: dict[int, dict[str, float]] = {}
+    for metric in ("dev_loss", "train_loss", "lr"):
+        for point in store.client.get_metric_history(run_id, metric):
+            points.setdefault(point.step, {"step": point.step})[metric] = _as_logged(point.value)
+    return [points[step] for step in sorted(points) if "dev_loss" in points[step]]
+
+
 def _quoted(study: str) -> str:
     """A study's name as a string in MLflow's filter language, which has no escapes.
 
