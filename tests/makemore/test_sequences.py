@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_models import GRU
 from torch import nn
@@ -37,6 +37,7 @@ def plain_sequences(words: list[str], alphabet: Alphabet, block_size: int) -> tu
     return x, y
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, st.integers(1, 9))
 def test_sequences_are_those_of_plain_loops(words: list[str], block_size: int) -> None:
     alphabet = Alphabet.of(words)
@@ -45,6 +46,7 @@ def test_sequences_are_those_of_plain_loops(words: list[str], block_size: int) -
     assert (sequences.x(index).tolist(), sequences.y(index).tolist()) == plain_sequences(words, alphabet, block_size)
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, st.integers(1, 9))
 def test_each_example_is_predicted_once_and_from_its_own_context(words: list[str], block_size: int) -> None:
     examples = build_examples(words, Alphabet.of(words), block_size)
@@ -67,6 +69,7 @@ def test_a_context_starts_at_its_boundary_unless_it_is_full() -> None:
     assert position.tolist() == [0, 1, 2, 2]
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, st.integers(1, 9))
 def test_all_contexts_are_read_from_the_fewest_sequences(words: list[str], block_size: int) -> None:
     alphabet = Alphabet.of(words)
