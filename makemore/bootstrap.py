@@ -1,22 +1,21 @@
-"""Intervals for mean losses. A word's characters are not independent, so words are what is drawn again."""
+"""Intervals for mean losses. The characters of a word are not independent, so whole words are resampled."""
 
 import torch
 from torch import Tensor
 
-_NUMBERS = 4_000_000  # drawn at a time
+_NUMBERS = 4_000_000  # indices drawn at a time: it bounds the memory
 
 
 def intervals(
     losses: Tensor, characters: Tensor, generator: torch.Generator, level: float = 0.95, draws: int = 10_000
 ) -> list[tuple[float, float]]:
-    """Percentile-bootstrap intervals of mean losses per character (Efron 1979), from the same draws for all.
+    """Percentile-bootstrap intervals of k mean losses per character (Efron 1979), as k pairs (low, high).
+
+    All k intervals use the same draws.
 
     Args:
-        losses: of each word, its characters' summed, or the difference of two models' such losses, (n, k).
-        characters: of each word, (n,).
-
-    Returns:
-        (low, high) of each of the k.
+        losses: each word's loss summed over its characters, or the difference of two models' losses, (n, k).
+        characters: the number of characters of each word, (n,).
     """
     n, k = losses.shape
     summed = torch.cat([losses, characters.unsqueeze(1)], dim=1)

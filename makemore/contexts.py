@@ -11,20 +11,20 @@ from makemore.data import Alphabet
 from makemore.ranks import rank_rows
 from makemore.sequences import SharedSequences, share_prefixes
 
-_WORDS_AT_A_TIME = 500_000  # bounds the memory of encoding: some twenty bytes a character while it lasts
-_INT32 = 2**31 - 2**29  # stream positions beyond this are int64
+_WORDS_AT_A_TIME = 500_000  # it bounds the memory: encoding takes some twenty bytes a character
+_INT32 = 2**31 - 2**29  # stream positions beyond this one are kept as int64
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Every next character of a list of words with the `block_size` tokens before it.
+    """Every next character of a list of words, with the `block_size` tokens before it.
 
-    Words stand in one stream, `block_size` boundaries before each, so that a context is a window of the stream and
-    nothing is copied until it is asked for.
+    All words are in one stream, with `block_size` boundaries before each, so a context is a window of the stream, and
+    contexts are copied only when they are asked for.
     """
 
     stream: Tensor  # tokens, (length,) uint8, or int32 for more than 256 characters
-    positions: Tensor  # where in the stream each example's next character stands, (n,) int32 or int64
+    positions: Tensor  # of each example's next character in the stream, (n,) int32 or int64
     block_size: int
     vocab_size: int
 
@@ -42,7 +42,7 @@ class Examples:
 
 
 def build_examples(words: Sequence[str], alphabet: Alphabet, block_size: int) -> Examples:
-    """The examples of `words`, in their order: "emma" with block size 3 gives five, from ... -> e to mma -> .
+    """The examples of `words`, in order: "emma" with block size 3 gives five, from ... -> e to mma -> .
 
     Raises:
         ValueError: a word has a character that the alphabet lacks.
@@ -74,15 +74,16 @@ def build_examples(words: Sequence[str], alphabet: Alphabet, block_size: int) ->
 
 @dataclass(frozen=True)
 class DistinctContexts:
-    """Examples aggregated: each distinct context once, with how often each next character follows it.
+    """Examples grouped by context: each distinct context once, with the counts of the characters that follow it.
 
-    The counts are sparse: entries `offsets[i]` to `offsets[i + 1]` of `next_tokens` and `counts` belong to context i.
+    The counts are sparse: entries `offsets[i]` to `offsets[i + 1]` of `next_tokens` and `counts` belong to context i,
+    with rising tokens.
     """
 
     x: Tensor  # (m, block_size) of the stream's dtype
     offsets: Tensor  # (m + 1,) int64
-    next_tokens: Tensor  # (pairs,) of the stream's dtype
-    counts: Tensor  # (pairs,) int32
+    next_tokens: Tensor  # (entries,) of the stream's dtype
+    counts: Tensor  # (entries,) int32
     index: Tensor  # the context of each example, (n,) int32
     vocab_size: int
 
@@ -97,7 +98,7 @@ class DistinctContexts:
         return table.div_(table.sum(1, keepdim=True))
 
     def merged(self) -> "DistinctContexts":
-        """The same examples with contexts of no characters: all of them are one."""
+        """The same examples with empty contexts: they all share a single one."""
         counts = torch.bincount(self.next_tokens.long(), self.counts, self.vocab_size).int()
         next_tokens = torch.arange(self.vocab_size).to(self.x.dtype)
         offsets = torch.tensor([0, self.vocab_size])
@@ -125,7 +126,7 @@ class DistinctContexts:
 
 
 def entries_of(offsets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """The sparse entries of the groups (k,): for each entry its place in `groups` and its own index."""
+    """The sparse entries of the groups (k,): for each entry the place of its group in `groups`, and its own index."""
     first = offsets[groups]
     lengths = offsets[groups + 1] - first
     row = torch.repeat_interleave(lengths)
@@ -134,7 +135,7 @@ def entries_of(offsets: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def distinct_contexts(examples: Examples) -> DistinctContexts:
-    """Aggregate examples by context, contexts in lexicographic order."""
+    """The distinct contexts of examples, in lexicographic order."""
     block_size, vocab_size = examples.block_size, examples.vocab_size
     positions = examples.positions.long()
     columns = (examples.stream[positions - back] for back in range(block_size, 0, -1))

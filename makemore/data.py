@@ -1,7 +1,7 @@
-"""Lists of words: reading them, naming them by content, and dealing them into train and dev.
+"""Lists of words: reading them, naming them by their content, and dealing them into train and dev.
 
-A word is any item of a list, one a line: a name, a town, a drug. The words of the test split are never
-made here: what holds them back has a door of its own.
+A word is any item of a list with one item per line: a name, a town, a drug. This module never hands out the words of
+the test split; what holds them back has a door of its own.
 """
 
 import hashlib
@@ -17,21 +17,21 @@ from torch import Tensor
 from makemore.limits import LimitError
 
 SPLIT_RULES = ("lecture", "disjoint")
-_FEWEST = 10  # so that each of the three parts has at least one
+_FEWEST = 10  # words, so that none of the three parts is empty
 GIVEN_NAMES = Path(__file__).with_name("given_names.txt")
 
 
 class DataError(ValueError):
-    """A list of words cannot be read or split; the message says where and what would help."""
+    """A list of words cannot be read or split; the message says where the problem is and what would help."""
 
 
 def read_words(path: Path, boundary: str = ".") -> list[str]:
-    """The words of a UTF-8 text file, one a line, in the file's order.
+    """The words of a UTF-8 text file with one word per line, in the file's order.
 
     Windows line ends, a byte-order mark, blank lines and spaces around a word are dropped.
 
     Raises:
-        DataError: no such file, not text, not UTF-8, fewer than two words, or a word with the boundary in it.
+        DataError: the file is missing or is not UTF-8 text, has fewer than two words, or a word contains the boundary.
     """
     try:
         raw = path.read_bytes()
@@ -59,14 +59,14 @@ def read_words(path: Path, boundary: str = ".") -> list[str]:
 
 @dataclass(frozen=True)
 class Alphabet:
-    """The characters of a list of words; token 0 is the boundary, before and after every word."""
+    """The characters of a list of words; token 0 is the boundary, which stands before and after every word."""
 
     characters: str  # sorted, without the boundary
     boundary: str = "."
 
     @classmethod
     def of(cls, words: Iterable[str], boundary: str = ".") -> "Alphabet":
-        """The alphabet of the whole list, as in the lectures: it tells nothing of who is in which split."""
+        """The alphabet of the whole list, as in the lectures; it does not reveal which word is in which split."""
         return cls("".join(sorted(set("".join(words)))), boundary)
 
     @property
@@ -81,36 +81,36 @@ class Alphabet:
 
     @property
     def vocab_size(self) -> int:
-        """Characters and the boundary."""
+        """Number of tokens: the characters and the boundary."""
         return 1 + len(self.characters)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Train and dev words of one list, and the fingerprints that name its parts.
+    """Train and dev words of a list, and fingerprints that identify its three parts.
 
     A fingerprint is a SHA-256 of the list's content, the rule, its seed and the part's name: equal fingerprints
-    mean equal words. The test part has one too, though its words are not here.
+    mean equal words. The test part has a fingerprint too, but its words are not here.
     """
 
     train: list[str]
     dev: list[str]
     rule: str
     seed: int
-    source_digest: str  # of the words in sorted order: the same list in another order is the same source
-    content_digest: str  # of what the rule looks at: the words in the list's order only where that order matters
+    source_digest: str  # SHA-256 of the sorted words: the same list in another order is the same source
+    content_digest: str  # SHA-256 of the words, in the list's order only if the rule depends on it
 
     def fingerprint(self, part: str) -> str:
-        """SHA-256, in hex, that names the part "train", "dev" or "test"."""
+        """SHA-256, in hex, that identifies the part "train", "dev" or "test"."""
         return _sha256([self.content_digest, self.rule, str(self.seed), part])
 
 
 def split_words(words: Sequence[str], rule: str, seed: int, groups: Sequence[str] | None = None) -> Split:
-    """Deal words into train, dev and test (80, 10, 10 %); hand out the first two.
+    """Train and dev words of a list that is dealt into train, dev and test (80, 10 and 10 %).
 
-    `lecture` is the lectures' rule: shuffle the lines with Python's generator, cut at 80 % and 90 %; a word that
-    stands twice in the list may land in two parts. `disjoint` deals distinct words, in the order of a hash of seed
-    and word: equal words are never in two parts, and the order of the list does not matter.
+    `lecture` is the lectures' rule: shuffle the lines with Python's generator and cut at 80 % and 90 %. A word that
+    is in the list twice may land in two parts. `disjoint` deals distinct words, in the order of a hash of seed and
+    word: equal words never land in two parts, and the order of the list does not matter.
 
     Args:
         groups: the group of each word; `disjoint` then deals groups, so that no group is in two parts.
@@ -133,7 +133,7 @@ def split_words(words: Sequence[str], rule: str, seed: int, groups: Sequence[str
 
 
 def deal(words: Sequence[str], rule: str, seed: int) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
-    """Which indices of `words` are train, dev and test."""
+    """The indices of the train, dev and test words in `words`."""
     if rule == "lecture":
         order = list(range(len(words)))
         random.Random(seed).shuffle(order)
@@ -157,20 +157,22 @@ def _check_size(size: int, kind: str) -> None:
 
 
 def _hash(word: str, seed: int) -> int:
-    """64 bits. Two words that share them are dealt to the same part: no harm."""
+    """64 bits of a hash. Two words with the same hash land in the same part, which does no harm."""
     digest = hashlib.blake2b(word.encode(), digest_size=8, salt=seed.to_bytes(16, "big", signed=True))
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 def _where(mask: Tensor) -> Sequence[int]:
     indices = array("q")
-    for piece in torch.split(mask.nonzero().squeeze(1), 1_000_000):  # a list of all would take five times the memory
+    for piece in torch.split(
+        mask.nonzero().squeeze(1), 1_000_000
+    ):  # a list of all indices would take five times the memory
         indices.extend(piece.tolist())
     return indices
 
 
 def _sha256(items: Iterable[str]) -> str:
-    """Of the items as lines: no item holds a line end, so different lists give different bytes."""
+    """SHA-256 of the items as lines; no item contains a line end, so different lists give different bytes."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(item.encode() + b"\n")

@@ -119,7 +119,7 @@ def _noisy(curve: Sequence[Evaluation]) -> Finding | None:
         return None
     return Finding(
         "learning rate too high",
-        f"the dev loss went up {len(rises)} times on its way, by {sum(rises):.3f} in all: a smaller schedule.lr, or "
+        f"the dev loss went up {len(rises)} times, by {sum(rises):.3f} in all: a smaller schedule.lr, or "
         "a schedule that decays",
     )
 
@@ -145,7 +145,7 @@ def _unfinished(curve: Sequence[Evaluation], signs: Signs) -> Finding | None:
 
 
 def _per_rate(curve: Sequence[Evaluation], start: float, stop: float) -> float:
-    """Fall of the dev loss between two parts of the run for each unit of learning rate that was spent on it."""
+    """How far the dev loss fell between two points of the run, per unit of learning rate summed over its steps."""
     points = list(curve[round(start * len(curve)) - 1 : round(stop * len(curve))]) if len(curve) >= 10 else []
     spent = sum(
         ((before.lr or 0.0) + (after.lr or 0.0)) / 2 * (after.step - before.step) for before, after in pairwise(points)
@@ -158,6 +158,5 @@ def _underfitting(signs: Signs) -> Finding | None:
         return None
     return Finding(
         "underfitting",
-        f"train ({signs.train_loss:.3f}) and dev ({signs.dev_loss:.3f}) are as good as equal: "
-        f"{signs.underfitting_cure}",
+        f"train ({signs.train_loss:.3f}) and dev ({signs.dev_loss:.3f}) are nearly equal: {signs.underfitting_cure}",
     )

@@ -1,10 +1,10 @@
-"""Range checks whose messages name the value, the limit and nothing else."""
+"""Range checks whose messages name the key, the value and the limit."""
 
 import math
 
 
 class LimitError(ValueError):
-    """A hyperparameter is outside its range; `key` is its name within its group."""
+    """A hyperparameter is out of range; `key` is its name within its group."""
 
     def __init__(self, key: str, value: object, limit: str) -> None:
         super().__init__(f"{key} is {value}; it must be {limit}")

@@ -11,7 +11,7 @@ from makemore.train import TrainConfig, generator_for, minibatches, one_thread
 
 _SMOOTHING = 0.95  # of the exponential mean over steps
 _DIVERGED = 1.5  # the test ends when the smoothed loss exceeds its lowest value by this factor
-_CHUNK = 10  # steps between two looks at the loss
+_CHUNK = 10  # steps between two checks of the loss
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class LrRangeResult:
     lr: list[float]
     loss: list[float]  # of each step's minibatch, before it
     smoothed: list[float]
-    search_low: float  # where the smoothed loss falls fastest, per factor of the rate
-    search_high: float  # where it is lowest
+    search_low: float  # the rate where the smoothed loss falls fastest, per factor of the rate
+    search_high: float  # the rate where it is lowest
     suggestion: float  # their geometric mean: search_low is too careful for a rate that decays, search_high too bold
     diverged: bool
 
@@ -98,7 +98,7 @@ def lr_range_test(
 
 
 def _steepest_and_lowest(rates: list[float], smoothed: list[float]) -> tuple[float, float]:
-    """Where the loss falls fastest, over a window that smooths the slope, and where it is lowest."""
+    """The rates at which the loss falls fastest, with the slope taken over a window, and at which it is lowest."""
     lowest = min(range(len(smoothed)), key=smoothed.__getitem__)
     window = max(len(rates) // 40, 1)
     slopes = {at: smoothed[at + window] - smoothed[at - window] for at in range(window, lowest - window)}

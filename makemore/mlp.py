@@ -21,14 +21,14 @@ INITIALIZATIONS = ("scaled", "normal")
 
 @dataclass(frozen=True)
 class MLPConfig(ModelConfig):
-    """Shape of an MLP: `block_size` characters of context, `embedding_size` numbers each, at most one hidden layer."""
+    """Shape of an MLP: `block_size` characters of context, `embedding_size` numbers each, a hidden layer or none."""
 
     block_size: int
     embedding_size: int
     hidden_neurons: int  # 0: no hidden layer
     dropout: float  # of the hidden layer, while training
-    direct: bool = False  # connections from the embeddings to the logits; without a hidden layer there are always some
-    # "scaled": small logits, and inputs to tanh of unit variance; "normal": all from N(0, 1), as the lecture begins.
+    direct: bool = False  # connections from the embeddings to the logits; always there without a hidden layer
+    # "scaled": small logits, and inputs of tanh with unit variance; "normal": all from N(0, 1), as the lecture starts.
     initialization: str = "scaled"
     overfitting_cure: ClassVar[str] = "more optimizer.weight_decay or model.dropout, or fewer model.hidden_neurons"
     underfitting_cure: ClassVar[str] = (
@@ -89,7 +89,7 @@ class MLP(nn.Module):
 
     C (vocab_size, embedding_size), W1 (block_size * embedding_size, hidden_neurons), b1 (hidden_neurons,),
     W2 (hidden_neurons, vocab_size), b2 (vocab_size,), D (block_size * embedding_size, vocab_size) or None. Without a
-    hidden layer W1, b1 and W2 are empty, and what is left is logits = concat(C[x]) D + b2.
+    hidden layer, W1, b1 and W2 are empty, and logits = concat(C[x]) D + b2.
     """
 
     def __init__(self, config: MLPConfig, vocab_size: int, generator: torch.Generator) -> None:
@@ -106,7 +106,7 @@ class MLP(nn.Module):
             return nn.Parameter(torch.zeros(size)) if scaled else normal(size, deviation=1.0)
 
         self.C = normal(vocab_size, config.embedding_size, deviation=1.0)
-        self.W1 = normal(inputs, hidden, deviation=1 / math.sqrt(inputs))  # few inputs to tanh saturate it
+        self.W1 = normal(inputs, hidden, deviation=1 / math.sqrt(inputs))  # few tanh neurons saturate
         self.b1 = bias(hidden)
         self.W2 = normal(hidden, vocab_size, deviation=0.1 / math.sqrt(max(hidden, 1)))  # first loss: log(vocab_size)
         self.b2 = bias(vocab_size)
@@ -127,9 +127,9 @@ class MLP(nn.Module):
         return logits if self.D is None else logits + embeddings @ self.D
 
     def _evaluate(self, x: Tensor) -> Tensor:
-        """The same of many contexts, in half of the time: the first layer is a sum of rows of C @ W1, one a position.
+        """The same logits of many contexts in half the time: the first layer sums a row of C @ W1 for each position.
 
-        And tanh(z) is 2 sigmoid(2z) - 1, which is several times as fast on some processors.
+        tanh(z) is computed as 2 sigmoid(2z) - 1, which is several times as fast on some processors.
         """
         vocab_size, (block_size, size) = len(self.C), (self.config.block_size, self.config.embedding_size)
         places = x + vocab_size * torch.arange(block_size, device=x.device)
@@ -146,10 +146,10 @@ class MLP(nn.Module):
 
     @property
     def decayed(self) -> list[nn.Parameter]:
-        """What weight decay shrinks: the matrices, not the biases.
+        """The parameters that weight decay shrinks: the matrices, not the biases.
 
-        Without a hidden layer b2 too. The penalty is then what smoothing is to counts: it draws towards the uniform
-        distribution, which free biases would keep it from.
+        Without a hidden layer it shrinks b2 too. Weight decay then does what smoothing does to counts: it draws the
+        model towards the uniform distribution, which biases without decay would prevent.
         """
         matrices = [self.C, self.W1, self.W2] + ([] if self.D is None else [self.D])
         return matrices if self.config.hidden_neurons else [*matrices, self.b2]

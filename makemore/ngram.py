@@ -1,4 +1,4 @@
-"""Counted n-grams: the lecture's first language model, for orders 0 to 6, smoothed in one of two ways."""
+"""Counted n-grams: the lecture's first language model, for orders 0 to 6, with two kinds of smoothing."""
 
 import math
 import time
@@ -27,7 +27,7 @@ _ROWS = 10_000  # contexts at a time: it bounds the memory
 class NgramConfig(ModelConfig):
     """Which n-grams are counted, and how counts become probabilities."""
 
-    order: int  # characters of an n-gram: the context and the next one; 0: nothing is counted, all are equally likely
+    order: int  # characters of an n-gram: the context and the next character; 0: all are equally likely
     # "additive": `smoothing` is added to each count; "kneser_ney": interpolated with shorter contexts, with `discount`.
     estimator: str
     smoothing: float
@@ -45,7 +45,7 @@ class NgramConfig(ModelConfig):
 
     @property
     def block_size(self) -> int:
-        """Characters of context that the model is given; orders 0 and 1 ignore their one."""
+        """Characters of context that the model is given; orders 0 and 1 are given one and ignore it."""
         return max(1, self.order - 1)
 
     @property
@@ -56,7 +56,7 @@ class NgramConfig(ModelConfig):
 
     @property
     def amount(self) -> tuple[str, float]:
-        """The key that says how much is smoothed, and its value; at 0, what train does not have is impossible."""
+        """The key that sets the amount of smoothing, and its value; at 0, n-grams that train lacks are impossible."""
         return ("smoothing", self.smoothing) if self.estimator == "additive" else ("discount", self.discount)
 
     def build(self, vocab_size: int, generator: torch.Generator) -> nn.Module:
@@ -90,15 +90,15 @@ class NgramConfig(ModelConfig):
 
 
 class Ngram(nn.Module):
-    """P(next character | context) from sparse tables: exact, for any context, also one that train does not have.
+    """P(next character | context) from sparse tables: exact for any context, also for one that train lacks.
 
-    Both estimators are mixtures, from short contexts to long ones. Kneser-Ney has entries at each length. Additive
-    smoothing mixes the longest contexts with the uniform distribution,
+    Both estimators are mixtures that go from short contexts to long ones. Kneser-Ney has entries at each length.
+    Additive smoothing mixes the longest contexts with the uniform distribution,
 
         (count + smoothing) / (total + smoothing V) = count / (total + smoothing V) + backoff / V,
 
-    and shorter contexts are there only to find them. A context that train does not have is one that has counted
-    nothing: it leaves the distribution of the shorter one, in the end the uniform one, with or without smoothing.
+    and uses shorter contexts only to look the longest up. A context that train lacks has no counts, so its distribution
+    is that of the shorter context, and in the end the uniform one, with or without smoothing.
     """
 
     base: Tensor
@@ -112,14 +112,14 @@ class Ngram(nn.Module):
                 self.register_buffer(f"{name}_{length}", table)
         self._orders = orders  # from one character up
         self._parents = [1, *(len(order.backoff) for order in orders)]
-        self._keys = []  # of each order's contexts, rising: a place behind the last one is that of no context
+        self._keys = []  # of each order's contexts, rising; the last key stands for contexts that train lacks
         for order, parents in zip(orders, self._parents, strict=False):
             keys = order.oldest.long() * parents + order.parent
             self._keys.append(torch.cat([keys, keys.new_full((1,), torch.iinfo(torch.int64).max)]))
 
     @classmethod
     def fit(cls, config: NgramConfig, contexts: DistinctContexts) -> "Ngram":
-        """Count; `contexts` are those of train with `config.block_size`."""
+        """N-grams counted on the distinct contexts of train, made with `config.block_size`."""
         if config.order == 0:
             return cls(config, torch.full((contexts.vocab_size,), 1 / contexts.vocab_size), [])
         if config.order == 1:
@@ -131,26 +131,26 @@ class Ngram(nn.Module):
 
     @classmethod
     def from_state(cls, config: NgramConfig, state: Mapping[str, Tensor]) -> "Ngram":
-        """The model whose state_dict() this is."""
+        """The model whose state_dict() is `state`."""
         names = [field.name for field in fields(Order)]
         lengths = range(1, config.order)
         orders = [Order(**{name: state[f"{name}_{length}"] for name in names}) for length in lengths]
         return cls(config, state["base"], orders)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-probabilities (n, vocab_size) of contexts x, (n, block_size) int64 in [0, vocab_size): logits, too."""
+        """Log-probabilities, which serve as logits, (n, vocab_size), of contexts x (n, block_size) int64."""
         table = self.base.expand(len(x), -1).clone()
-        place = torch.zeros(len(x), dtype=torch.int64)  # of the empty context
+        place = torch.zeros(len(x), dtype=torch.int64)  # the index of the empty context
         for length, (order, keys) in enumerate(zip(self._orders, self._keys, strict=True), 1):
             key = x[:, -length] * self._parents[length - 1] + place
-            found = torch.searchsorted(keys, key)
-            place = torch.where(keys[found] == key, found, len(keys) - 1)
+            nearest = torch.searchsorted(keys, key)
+            place = torch.where(keys[nearest] == key, nearest, len(keys) - 1)
             order.extend(table, place)
         return table.log_()
 
     @property
     def entries(self) -> int:
-        """Probabilities that it keeps: one for each character, and one for each n-gram of train at the orders used."""
+        """Number of stored probabilities: one for each character, and one for each n-gram of train at each order."""
         return len(self.base) * (self.config.order > 0) + sum(len(order.probabilities) for order in self._orders)
 
 
@@ -206,7 +206,7 @@ def _count_impossible(model: Ngram, contexts: DistinctContexts) -> int:
 
 
 def _additive(contexts: DistinctContexts, smoothing: float) -> tuple[Tensor, list[Order]]:
-    """Base and orders of additive smoothing."""
+    """The base distribution and the orders of additive smoothing."""
     x, vocab_size = contexts.x, contexts.vocab_size
     row, token, count = torch.repeat_interleave(contexts.offsets.diff()), contexts.next_tokens, contexts.counts.double()
     total = torch.zeros(len(x), dtype=torch.float64).index_add_(0, row, count) + smoothing * vocab_size

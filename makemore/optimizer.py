@@ -1,4 +1,4 @@
-"""Which update rule a run uses, and its constants; the learning rate is the schedule's."""
+"""Update rules and their constants; the learning rate comes from the schedule."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Ranks of rows of tokens, for sorting them and for telling the distinct ones."""
+"""Ranks of rows of tokens: they sort rows and tell which are equal."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,15 @@ from torch import Tensor
 
 
 def rank_rows(columns: Iterable[Tensor], rows: int, vocab_size: int) -> tuple[int, Tensor]:
-    """How many distinct rows of tokens there are, and the lexicographic rank of each row, (rows,) int64."""
+    """The number of distinct rows of tokens, and the lexicographic rank of each row, (rows,) int64.
+
+    Args:
+        columns: the tokens of all rows, a column (rows,) at a time.
+    """
     key = torch.zeros(rows, dtype=torch.int64)
     largest = 1  # exclusive bound of the keys so far
     for column in columns:
-        if largest * vocab_size >= 2**62:  # long rows: rank the prefixes, so that keys keep fitting into int64
+        if largest * vocab_size >= 2**62:  # long rows: replace prefixes by their ranks, so that keys fit into int64
             key = torch.unique(key, return_inverse=True)[1]
             largest = rows
         key.mul_(vocab_size).add_(column)

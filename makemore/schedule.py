@@ -1,6 +1,6 @@
 """Learning-rate schedules: pure functions of the step.
 
-Points of a run are fractions of its length, so that a schedule keeps its shape when `steps` changes.
+Points in a run are given as fractions of its length, so a schedule keeps its shape when `steps` changes.
 """
 
 import math
@@ -25,7 +25,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Step:
-    """The lecture's schedule: `lr`, and from `decay_at` on `lr * decay_factor`; at 1, never."""
+    """The lecture's schedule: `lr`, and from the fraction `decay_at` of the run on `lr * decay_factor`."""
 
     lr: float
     decay_at: float
@@ -93,7 +93,8 @@ SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "step": Step, "cos
 def learning_rates(schedule: Schedule, steps: int) -> list[float]:
     """The learning rate of each of `steps` steps.
 
-    A step sits in the middle of its share of the run, so neither a warm-up nor a decay to zero wastes a step on lr = 0.
+    Each step takes the rate at the middle of its share of the run, so neither a warm-up nor a decay to zero wastes a
+    step on lr = 0.
     """
     return [schedule.at((step + 0.5) / steps) for step in range(steps)]
 

@@ -32,11 +32,11 @@ class TrainConfig:
     batch_size: int
     steps: int
     evaluations: int  # of the dev split, evenly spaced, the last one after the last step
-    # "sampled": the next character drawn with its context; "distribution": all that follow the context in train;
-    # "kneser_ney": those, smoothed with `discount` towards what follows shorter contexts.
+    # "sampled": the next character of the drawn example; "distribution": all characters that follow its context in
+    # train; "kneser_ney": that distribution, smoothed with `discount` towards those of shorter contexts.
     targets: str
     discount: float
-    precision: str  # of the large products on a CPU: "float32", "bfloat16", or "auto": whichever is faster
+    precision: str  # of the MLP's large products on a CPU: "float32", "bfloat16", or "auto": whichever is faster
 
     def __post_init__(self) -> None:
         check("batch_size", self.batch_size, low=1, high=1_000_000)
@@ -121,7 +121,7 @@ def train(
     step = 0
     with one_thread():
         if config.targets != "sampled":
-            corpus.targets(config.targets, config.discount)  # made once a corpus, so not timed as training
+            corpus.targets(config.targets, config.discount)  # made once for a corpus, so not timed as training
         for stop in evaluation_steps(config):
             start_time = time.perf_counter()
             loss_sum, square_sum, first = 0.0, 0.0, step

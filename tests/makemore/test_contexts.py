@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makemore.contexts import build_examples, distinct_contexts
@@ -32,6 +32,7 @@ def test_emma_with_block_size_3_gives_the_lectures_five_pairs() -> None:
     assert pairs == ["... e", "..e m", ".em m", "emm a", "mma ."]
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, st.integers(1, 9))
 def test_examples_are_those_of_the_lectures_loops(words: list[str], block_size: int) -> None:
     alphabet = Alphabet.of(words)
@@ -42,6 +43,7 @@ def test_examples_are_those_of_the_lectures_loops(words: list[str], block_size: 
     assert examples.y(index).tolist() == y
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, st.integers(1, 9))
 def test_distinct_contexts_count_every_example_once(words: list[str], block_size: int) -> None:
     alphabet = Alphabet.of(words)

@@ -58,16 +58,16 @@ def test_nothing_stands_out_in_a_run_with_the_defaults() -> None:
 
 def test_a_model_that_is_too_small_underfits() -> None:
     small = MLPConfig(block_size=2, embedding_size=2, hidden_neurons=10, dropout=0.0)
-    found = findings(*run(small, schedule=cosine(1e-2), steps=4000))
-    assert list(found) == ["underfitting"]
-    assert "model.hidden_neurons" in found["underfitting"]
+    observed = findings(*run(small, schedule=cosine(1e-2), steps=4000))
+    assert list(observed) == ["underfitting"]
+    assert "model.hidden_neurons" in observed["underfitting"]
 
 
 def test_a_model_without_weight_decay_overfits_and_its_best_step_is_named() -> None:
     large = MLPConfig(block_size=6, embedding_size=32, hidden_neurons=300, dropout=0.0)
     result, curve, corpus = run(large, adamw(0.0), Constant(5e-3), batch_size=128)
-    found = findings(result, curve, corpus)
-    assert f"after step {result.best_step} while" in found["overfitting"]
+    observed = findings(result, curve, corpus)
+    assert f"after step {result.best_step} while" in observed["overfitting"]
     assert result.best_step < 2000
 
 
@@ -79,22 +79,22 @@ def test_a_learning_rate_that_is_too_low_is_told_from_one_that_is_too_high() -> 
 
 
 def test_a_huge_learning_rate_saturates_the_tanh_layer() -> None:
-    found = findings(*run(replace(LECTURE, hidden_neurons=50), adamw(0.0), cosine(0.3)))
-    assert found["saturated"].startswith("100%")
+    observed = findings(*run(replace(LECTURE, hidden_neurons=50), adamw(0.0), cosine(0.3)))
+    assert observed["saturated"].startswith("100%")
 
 
 def test_a_minibatch_of_two_is_too_small() -> None:
-    found = findings(*run(optimizer=SGD(0.0), schedule=Constant(0.05), batch_size=2, targets="sampled"))
-    assert "train.batch_size" in found["batch too small"]
+    observed = findings(*run(optimizer=SGD(0.0), schedule=Constant(0.05), batch_size=2, targets="sampled"))
+    assert "train.batch_size" in observed["batch too small"]
 
 
 def test_counts_get_advice_that_they_can_follow() -> None:
     corpus = build_corpus(SPLIT, ALPHABET, 5)
     curve: list[Evaluation] = []
     config = NgramConfig(6, "additive", 0.1, 0.8)
-    found = findings(count_ngrams(corpus, config, curve=curve), curve, corpus, config)
-    assert "model.order" in found["overfitting"]
-    assert "weight_decay" not in found["overfitting"]
+    observed = findings(count_ngrams(corpus, config, curve=curve), curve, corpus, config)
+    assert "model.order" in observed["overfitting"]
+    assert "weight_decay" not in observed["overfitting"]
 
 
 def saturated(model: MLP, x: Tensor) -> float:
@@ -125,6 +125,6 @@ def test_a_run_that_was_evaluated_once_is_diagnosed_too() -> None:
 
 def test_a_model_that_is_worse_than_guessing_is_told_so() -> None:
     curve = [Evaluation(100, 1.0, 3.4, 0.1, 0.1), Evaluation(200, 0.5, 4.0, 0.1, 0.1)]
-    found = {finding.name: finding.text for finding in diagnose(curve, Signs(0.9, 3.4, 0.1, 3.3))}
-    assert "above the 3.300 of equally likely characters" in found["worse than guessing"]
-    assert "after step 100, the first evaluation, while" in found["overfitting"]
+    observed = {finding.name: finding.text for finding in diagnose(curve, Signs(0.9, 3.4, 0.1, 3.3))}
+    assert "above the 3.300 of equally likely characters" in observed["worse than guessing"]
+    assert "after step 100, the first evaluation, while" in observed["overfitting"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makemore.contexts import build_examples, distinct_contexts
@@ -44,6 +44,7 @@ class PlainKneserNey:
         return max(counts[character] - self.discount, 0) / total + (1 - above / total) * lower
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, st.integers(1, 4), st.sampled_from([0.3, 0.8, 1.0]))
 def test_the_sparse_tables_give_what_the_formula_gives(words: list[str], block_size: int, discount: float) -> None:
     alphabet = Alphabet.of(words)
@@ -57,6 +58,7 @@ def test_the_sparse_tables_give_what_the_formula_gives(words: list[str], block_s
         assert sum(row) == pytest.approx(1, abs=1e-5)
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, WORDS, st.integers(2, 6), st.sampled_from([0.0, 0.3, 1.0]))
 def test_the_model_gives_what_the_formula_gives_for_any_context(
     words: list[str], others: list[str], order: int, discount: float

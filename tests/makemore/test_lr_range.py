@@ -28,11 +28,11 @@ def test_rates_rise_by_one_factor_from_low_to_high() -> None:
 
 
 def test_it_stops_where_the_loss_diverges_and_suggests_a_rate_below() -> None:
-    found = result(ADAMW)
-    assert found.diverged
-    assert len(found.lr) == len(found.loss) == len(found.smoothed) < 400
-    assert 1e-4 < found.search_low < found.suggestion < found.search_high < found.lr[-1]
-    assert 3e-4 < found.suggestion < 3e-2  # where AdamW trains such a model well
+    adamw = result(ADAMW)
+    assert adamw.diverged
+    assert len(adamw.lr) == len(adamw.loss) == len(adamw.smoothed) < 400
+    assert 1e-4 < adamw.search_low < adamw.suggestion < adamw.search_high < adamw.lr[-1]
+    assert 3e-4 < adamw.suggestion < 3e-2  # where AdamW trains such a model well
 
 
 def test_plain_sgd_wants_a_much_larger_rate_than_adamw() -> None:

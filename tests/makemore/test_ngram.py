@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from makemore.corpus import Corpus, build_corpus
@@ -25,11 +25,11 @@ ORDERS = range(1, 7)
 
 def pairs(words: list[str], order: int) -> list[tuple[str, str]]:
     """Context and next character of every example."""
-    found = []
+    examples = []
     for word in words:
         text = "." * order + word + "."
-        found += [(text[i - order + 1 : i], text[i]) for i in range(order, len(text))]
-    return found
+        examples += [(text[i - order + 1 : i], text[i]) for i in range(order, len(text))]
+    return examples
 
 
 class PlainCounts:
@@ -58,6 +58,7 @@ def names(names_file: Path) -> tuple[Split, Alphabet]:
     return split_words(words, "lecture", 42), Alphabet.of(words)
 
 
+@settings(deadline=None)  # a busy machine may take longer
 @given(WORDS, WORDS, st.sampled_from(ORDERS), st.sampled_from([0.0, 0.5, 2.0]))
 def test_additive_smoothing_is_that_of_plain_loops_for_any_context(
     words: list[str], others: list[str], order: int, smoothing: float

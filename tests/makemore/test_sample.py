@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -84,3 +85,37 @@ def test_asking_once_for_each_distinct_context_draws_the_same_words(monkeypatch:
     monkeypatch.setattr(makemore.sample, "_FEW", 10_000)
     assert draw() == once_each
     assert len(set(once_each)) > 50
+
+
+class LastTwo(nn.Module):
+    """Logits from the last two tokens, of contexts or at every position; a boundary stands before the first token."""
+
+    def __init__(self, every_position: bool) -> None:
+        super().__init__()
+        self.every_position = every_position
+        self.table = nn.Parameter(torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(0)) * 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.every_position:
+            return self.table[x[:, -2], x[:, -1]]
+        before = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], dim=1)
+        return self.table[before, x]
+
+
+@dataclass(frozen=True)
+class EveryPosition(BigramConfig):
+    every_position: ClassVar[bool] = True
+
+
+@pytest.mark.parametrize("n", [50, 500])  # few words, and more than are asked for one by one
+@pytest.mark.parametrize("prefix", ["", "b", "abcabcab"])  # also one that is longer than the context
+def test_sequences_and_contexts_draw_the_same_words(n: int, prefix: str) -> None:
+    drawn = [
+        sample_words(
+            config, LastTwo(config.every_position), ALPHABET, n, torch.Generator().manual_seed(1), prefix=prefix
+        )
+        for config in (BigramConfig(3), EveryPosition(3))
+    ]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 10
+    assert max(map(len, drawn[0])) > 3 + len(prefix)
