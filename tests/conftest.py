@@ -45,13 +45,16 @@ main()
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own, which can be interrupted even where these tests cannot."""
-    return subprocess.Popen([sys.executable, "-c", _START, *without_extras(arguments)], text=True, **options)
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # of fake tasks
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", _START, *without_extras(arguments)]
+    return subprocess.Popen(command, text=True, **{"env": environment, **options})
 
 
 def without_extras(arguments: Sequence[str]) -> list[str]:
     """The command without the pictures and the registered model of a study, which take seconds."""
     command, *rest = arguments
-    options = {word for word in rest if word.startswith("-")}
+    options = {word for word in rest if word.startswith("-")} - {"--config-dir"}
     multirun = options <= {"-m", "--multirun"}  # another option only explains the command
     runs_a_study = multirun and (command in ("sweep", "ladder") or (command == "train" and bool(options)))
     return [command, *rest, "study.pictures=false", "study.register=false"] if runs_a_study else [command, *rest]

@@ -51,13 +51,13 @@ def rungs(makemore: Makemore, *more: str) -> dict[str, dict[str, Any]]:
 def losses_by_word(workdir: Path, run_id: str, words: list[str]) -> list[float]:
     """Each word's loss in nats, character by character."""
     saved = load_weights(workdir / "mlruns/artifacts" / run_id / "artifacts/weights.safetensors")
-    block_size, stoi = saved.model.config.block_size, saved.alphabet.stoi
+    block_size, stoi = saved.config.block_size, saved.alphabet.stoi
     losses = []
     for word in words:
         tokens = [0] * block_size + [stoi[character] for character in word] + [0]
         total = 0.0
         for place in range(block_size, len(tokens)):
-            logits = saved.model(torch.tensor([tokens[place - block_size : place]])).double()
+            logits = saved.module(torch.tensor([tokens[place - block_size : place]])).double()
             total -= F.log_softmax(logits, dim=1)[0, tokens[place]].item()
         losses.append(total)
     return losses

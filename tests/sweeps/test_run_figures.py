@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from makemore.data import Alphabet
-from makemore.train import Evaluation
 from sweeps.task.language_model.pictures import draw_curve, draw_embedding, kind_of, project
 
 _DEV = (255, 127, 14)
@@ -59,7 +58,8 @@ def _pixels(path: Path, color: tuple[int, int, int]) -> list[tuple[int, int]]:
 
 def test_a_curve_falls_from_the_upper_left_to_the_lower_right(tmp_path: Path) -> None:
     losses = (3.0, 2.5, 2.25)
-    draw_curve([Evaluation(step, loss - 0.1, loss, 0.1, 0.01) for step, loss in enumerate(losses)], tmp_path / "a.png")
+    curve = [{"step": step, "train_loss": loss - 0.1, "dev_loss": loss} for step, loss in enumerate(losses)]
+    draw_curve(curve, tmp_path / "a.png")
     points = [(x, y) for x, y in _pixels(tmp_path / "a.png", _DEV) if x < 340]  # without the word in the corner
     left, right = min(points), max(points)
     assert (left[0] < 100, left[1] < 40) == (True, True)
@@ -68,7 +68,7 @@ def test_a_curve_falls_from_the_upper_left_to_the_lower_right(tmp_path: Path) ->
 
 @pytest.mark.parametrize("losses", [(2.5,), (2.5, 2.5), (2.5, 2.5 - 1e-12), (0.0,), (250.0, 2.0)])
 def test_a_curve_of_any_values_is_drawn(losses: tuple[float, ...], tmp_path: Path) -> None:
-    curve = [Evaluation(100_000 * step, loss, loss, None, 0.0) for step, loss in enumerate(losses, start=1)]
+    curve = [{"step": 100_000 * step, "dev_loss": loss} for step, loss in enumerate(losses, start=1)]
     draw_curve(curve, tmp_path / "a.png")
     points = [(x, y) for x, y in _pixels(tmp_path / "a.png", _DEV) if x < 340]
     assert points

@@ -4,34 +4,33 @@ import json
 import re
 import sqlite3
 import statistics
+import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from conftest import Makemore
+from conftest import Makemore, start
+from fake_tasks import FAKE
 from hydra import compose, initialize_config_dir
 from mlflow.exceptions import MlflowException
 
 import makemore.data as word_lists
-import sweeps.study.runs
-import sweeps.study.study
-import sweeps.study.worker
-import sweeps.task.language_model.sources
+import sweeps.task.items
 from makemore.data import read_words
 from sweeps.config.files import conf_dir
 from sweeps.config.reading import read_node
 from sweeps.search.space import Space, SpaceConfig, corners, format_override, read_space
-from sweeps.task.language_model.sources import load_corpus
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "train.batch_size=8", "model.hidden_neurons=int(interval(4,16))")
 ONE = ("study.workers=1", "study.confirm.top=0")  # in this process, and nothing but the search
 STUDY = ("sweep", "study.name=a", "pruner=none", *ONE, *TINY)
+FAKE_STUDY = ("sweep", *FAKE, "study.name=a", "pruner=none", *ONE, "task.level=interval(1,2)")
 
 
 def trials(folder: Path, name: str = "a") -> list[optuna.trial.FrozenTrial]:
@@ -106,6 +105,7 @@ def test_a_trial_is_recorded_whole(makemore: Makemore, workdir: Path) -> None:
             assert run.data.params[key] == str(value)
         assert run.data.params["trial_number"] == str(trial.number)
         assert {"data", "data.split", "model", "optimizer", "schedule", "train.steps", "seed"} <= set(run.data.params)
+        assert run.data.params["task"] == "language_model"
         metrics = run.data.metrics
         assert metrics["best_dev_loss"] == trial.value
         expected = {"train_loss", "dev_loss", "lr", "train_seconds", "steps_per_second", "evaluation_seconds"}
@@ -115,7 +115,7 @@ def test_a_trial_is_recorded_whole(makemore: Makemore, workdir: Path) -> None:
         digests = {item.dataset.name: item.dataset.digest for item in run.inputs.dataset_inputs}
         assert set(digests) == {"given_names-disjoint-train", "given_names-disjoint-dev"}
         files = {path.name for path in (workdir / "mlruns/artifacts" / run.info.run_id / "artifacts").iterdir()}
-        assert files == {"config.yaml", "weights.safetensors", "loss_curve.png", "embedding.png", "samples.txt"}
+        assert files == {"config.yaml", "weights.safetensors", "dev_losses.safetensors", "samples.txt"}
         assert (workdir / "mlruns/outputs/a" / str(trial.number) / ".hydra/config.yaml").is_file()
 
 
@@ -156,18 +156,8 @@ def test_samples_come_from_the_winner_and_tell_new_from_known(makemore: Makemore
     assert (refused.code, "prefix is Q; Q is not one of abc" in refused.err) == (2, True)
 
 
-def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train, calls = sweeps.study.runs.train, iter(range(100))
-
-    def fails_once(*arguments: Any) -> Any:
-        if next(calls) == 1:
-            raise OSError("the disk is full")
-        return train(*arguments)
-
-    monkeypatch.setattr(sweeps.study.runs, "train", fails_once)
-    answer = makemore(*STUDY, "study.n_trials=3")
+def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore(*FAKE_STUDY, "task=fails", "task.at=1", "study.n_trials=3")
     assert answer.code == 0
     assert "trial 1 failed: OSError: the disk is full" in answer.err
     states = [trial.state.name for trial in trials(workdir)]
@@ -191,7 +181,7 @@ def test_a_trial_whose_folder_cannot_be_written_has_failed(makemore: Makemore, w
 
 
 def fail_to_send(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """MLflow is away the so manieth time that metrics are sent."""
+    """MLflow is away the so manieth time that metrics are sent: no real server can be made to fail at one call."""
     log_batch, calls = MlflowClient.log_batch, iter(range(100))
 
     def log(client: MlflowClient, run_id: str, metrics: Any = (), **more: Any) -> None:
@@ -225,14 +215,8 @@ def test_a_single_run_that_mlflow_did_not_take_at_first_is_closed_as_failed(
     assert "best_dev_loss" in run.data.metrics
 
 
-def test_a_run_that_fails_while_its_files_are_written_stores_none(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: Any) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(sweeps.study.runs, "draw_curve", fail)
-    answer = makemore("train", *TINY[:3])
+def test_a_run_that_fails_while_its_files_are_written_stores_none(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore("train", *FAKE, "task=cannot_draw")
     assert (answer.code, "OSError: the disk is full" in answer.err) == (1, True)
     [run] = runs(workdir, "train")
     assert run.info.status == "FAILED"
@@ -325,12 +309,12 @@ def test_the_timeout_leaves_the_time_that_confirming_takes(makemore: Makemore, w
 
 
 def test_a_trial_that_the_timeout_cuts_short_is_tried_again(makemore: Makemore, workdir: Path) -> None:
-    arguments = ("study.n_trials=1", "train.steps=100000", "train.evaluations=1000")
-    assert makemore(*STUDY, *arguments, "study.timeout=2").code == 1
+    slow = (*FAKE_STUDY, "task=slow", "task.seconds=0.4", "study.n_trials=1")  # four seconds a trial
+    assert makemore(*slow, "study.timeout=3").code == 1
     cut = trials(workdir)[0]
     assert (cut.state.name, cut.user_attrs["reason"]) == ("FAIL", "interrupted")
     assert [run.info.status for run in runs(workdir, "trial")] == ["KILLED"]
-    makemore(*STUDY, *arguments, "study.timeout=1")
+    assert makemore(*slow).code == 0
     assert trials(workdir)[1].params == cut.params
 
 
@@ -377,22 +361,12 @@ def test_fresh_seeds_are_others_than_the_one_that_the_space_fixes(makemore: Make
     assert {run.data.params["seed"] for run in runs(workdir, "confirm")} == {"8", "9", "10"}
 
 
-def test_a_run_that_failed_to_confirm_is_repeated_when_the_study_goes_on(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train, calls = sweeps.study.runs.train, iter(range(100))
-
-    def fails_in_the_confirmation(*arguments: Any) -> Any:
-        if next(calls) == 2:
-            raise OSError("the disk is full")
-        return train(*arguments)
-
-    monkeypatch.setattr(sweeps.study.runs, "train", fails_in_the_confirmation)
-    confirm = ("study.n_trials=2", "study.confirm.top=1", "study.confirm.seeds=1")
-    answer = makemore(*STUDY, *confirm)
+def test_a_run_that_failed_to_confirm_is_repeated_when_the_study_goes_on(makemore: Makemore, workdir: Path) -> None:
+    confirm = ("study.n_trials=2", "study.confirm.top=1", "study.confirm.seeds=1", "task=fails", "task.at=2")
+    answer = makemore(*FAKE_STUDY, *confirm)
     assert answer.code == 0
     assert "(not confirmed with fresh seeds)" in answer.out
-    assert "trained again with fresh seeds" in makemore(*STUDY, *confirm).out
+    assert "trained again with fresh seeds" in makemore(*FAKE_STUDY, *confirm).out
 
 
 def test_a_study_without_a_finished_trial_can_be_compared(makemore: Makemore, workdir: Path) -> None:
@@ -413,46 +387,13 @@ def test_every_point_of_a_grid_is_tried_once_by_several_workers(makemore: Makemo
     assert len({json.dumps(trial.params) for trial in trials(workdir)}) == len(trials(workdir)) == 6
 
 
-def test_a_point_of_a_grid_that_was_interrupted_is_tried_again(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train, calls = sweeps.study.runs.train, iter(range(100))
-
-    def interrupted_at_the_last(*arguments: Any) -> Any:
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        return train(*arguments)
-
-    monkeypatch.setattr(sweeps.study.runs, "train", interrupted_at_the_last)
-    arguments = (
-        "sweep",
-        "study.name=a",
-        "space=none",
-        "sampler=grid",
-        *ONE,
-        *TINY[:3],
-        "model.block_size=2,3,4",
-        "pruner=none",
-    )
+def test_a_point_of_a_grid_that_was_interrupted_is_tried_again(makemore: Makemore, workdir: Path) -> None:
+    fake = ("task=interrupted", "task.at=2", "task.level=2,3,4")
+    arguments = ("sweep", *FAKE, "study.name=a", "sampler=grid", "pruner=none", *ONE, *fake)
     assert makemore(*arguments).code == 130
     assert makemore(*arguments).code == 0
-    done = [trial.params["model.block_size"] for trial in trials(workdir) if trial.state.name == "COMPLETE"]
+    done = [trial.params["task.level"] for trial in trials(workdir) if trial.state.name == "COMPLETE"]
     assert sorted(done) == [2, 3, 4]
-
-
-def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(sweeps.study.worker.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
-        patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
-        makemore(*STUDY, "study.n_trials=1")
-    assert [run.info.status for run in runs(workdir, "trial")] == ["RUNNING"]
-    assert makemore(*STUDY, "study.n_trials=1").code == 0
-    [run] = runs(workdir, "trial")
-    assert (run.info.status, run.data.tags["trial_state"]) == ("FINISHED", "COMPLETE")
-    assert run.data.metrics["best_dev_loss"] == trials(workdir)[0].value
-    assert run.data.tags["weights_digest"] == trials(workdir)[0].user_attrs["weights_digest"]
 
 
 def make_hearts_stop(folder: Path) -> None:
@@ -460,20 +401,74 @@ def make_hearts_stop(folder: Path) -> None:
         database.execute("update trial_heartbeats set heartbeat = '2020-01-01'")
 
 
-def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*arguments: object) -> None:
-        raise KeyboardInterrupt
+@contextmanager
+def held(folder: Path, database: str) -> Iterator[None]:
+    """While inside, whoever writes to a database waits: in the middle of its work, where it can be killed."""
+    with closing(sqlite3.connect(folder / "mlruns" / database, isolation_level=None, timeout=60)) as connection:
+        connection.execute("begin immediate")
+        yield
+        connection.execute("rollback")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(sweeps.study.worker, "_tell", die)
-        patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
-        assert makemore(*STUDY, "study.n_trials=1").code == 130
+
+def wait_until(happened: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert process.poll() is None, "the study ended before"
+        assert time.monotonic() < deadline, "it did not happen within a minute"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def waiting(workdir: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A study whose only trial has trained, and ends when there is a file `go`."""
+    process = start(*WAITING, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until((workdir / "waiting").exists, process)
+    yield process
+    process.kill()
+    process.wait()
+
+
+WAITING = (*FAKE_STUDY, "task=waits", "study.n_trials=1")
+
+
+def is_recorded(folder: Path) -> bool:
+    """Whether all of the trial's run has been sent to MLflow, but for its status."""
+    return "trial_state" in runs(folder, "trial")[0].data.tags
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
+    makemore: Makemore, workdir: Path, waiting: "subprocess.Popen[str]"
+) -> None:
+    with ExitStack() as stack:
+        with held(workdir, "study.db"):
+            (workdir / "go").touch()
+            wait_until(lambda: is_recorded(workdir), waiting)
+            stack.enter_context(held(workdir, "mlflow.db"))
+        wait_until(lambda: trials(workdir)[0].state.name == "COMPLETE", waiting)
+        waiting.kill()
+        waiting.wait()
+    assert [run.info.status for run in runs(workdir, "trial")] == ["RUNNING"]
+    assert makemore(*WAITING).code == 0
+    [run] = runs(workdir, "trial")
+    assert (run.info.status, run.data.tags["trial_state"]) == ("FINISHED", "COMPLETE")
+    assert run.data.metrics["best_dev_loss"] == trials(workdir)[0].value
+    assert run.data.tags["weights_digest"] == trials(workdir)[0].user_attrs["weights_digest"]
+
+
+@pytest.mark.slow
+def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
+    makemore: Makemore, workdir: Path, waiting: "subprocess.Popen[str]"
+) -> None:
+    with held(workdir, "study.db"):
+        (workdir / "go").touch()
+        wait_until(lambda: is_recorded(workdir), waiting)
+        waiting.kill()
+        waiting.wait()
     [run] = runs(workdir, "trial")
     assert (run.info.status, run.data.tags["trial_state"]) == ("RUNNING", "COMPLETE")  # which nobody was told
     make_hearts_stop(workdir)
-    assert makemore(*STUDY, "study.n_trials=1").code == 0
+    assert makemore(*WAITING).code == 0
     assert [trial.state.name for trial in trials(workdir)] == ["FAIL", "COMPLETE"]
     again, dead = runs(workdir, "trial")
     assert (dead.info.status, dead.data.tags["trial_state"]) == ("KILLED", "FAIL")
@@ -481,17 +476,20 @@ def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
     assert again.data.metrics["best_dev_loss"] == dead.data.metrics["best_dev_loss"]
 
 
-def test_a_trial_whose_worker_died_while_it_told_of_its_pruning_is_repeated(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*arguments: object, **more: object) -> None:
-        raise KeyboardInterrupt
-
-    diverging = (*STUDY, "study.n_trials=1", "optimizer=sgd", "schedule.lr=1e30")
-    with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "tell", die)  # when the reason is told, and the state is not
-        patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
-        assert makemore(*diverging).code == 130
+@pytest.mark.slow
+def test_a_trial_whose_worker_died_while_it_told_of_its_pruning_is_repeated(makemore: Makemore, workdir: Path) -> None:
+    diverging = (*WAITING, "task.then_diverges=true")
+    process = start(*diverging, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until((workdir / "waiting").exists, process)
+    with closing(sqlite3.connect(workdir / "mlruns/study.db", timeout=60)) as database:
+        # The reason is told; the state, which is next, is never written: the database counts for ages before it.
+        ages = ", ".join(f"sqlite_master t{number}" for number in range(12))
+        database.execute(f"create trigger ages before update of state on trials begin select count(*) from {ages}; end")
+        (workdir / "go").touch()
+        wait_until(lambda: "pruning_reason" in trials(workdir)[0].user_attrs, process)
+        process.kill()
+        process.wait()
+        database.execute("drop trigger ages")
     assert trials(workdir)[0].user_attrs["pruning_reason"].startswith("Diverged: ")
     make_hearts_stop(workdir)
     assert makemore(*diverging).code == 1  # no trial is complete
@@ -588,21 +586,12 @@ def test_samples_do_without_the_words_they_were_trained_on(makemore: Makemore, w
     assert "which of them are new cannot be said" in answer.out
 
 
-def test_an_interrupted_study_says_so_and_goes_on_later(
-    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train, calls = sweeps.study.runs.train, iter(range(100))
-
-    def interrupted_once(*arguments: Any) -> Any:
-        if next(calls) == 1:
-            raise KeyboardInterrupt
-        return train(*arguments)
-
-    monkeypatch.setattr(sweeps.study.runs, "train", interrupted_once)
-    answer = makemore(*STUDY, "study.n_trials=3")
+def test_an_interrupted_study_says_so_and_goes_on_later(makemore: Makemore, workdir: Path) -> None:
+    interrupted = (*FAKE_STUDY, "task=interrupted", "task.at=1", "study.n_trials=3")
+    answer = makemore(*interrupted)
     assert answer.code == 130
     assert {run.info.status for run in runs(workdir, "trial")} == {"FINISHED", "KILLED"}
-    assert makemore(*STUDY, "study.n_trials=3").code == 0
+    assert makemore(*interrupted).code == 0
     assert sum(trial.state.name == "COMPLETE" for trial in trials(workdir)) == 3
     assert all(trial.state.is_finished() for trial in trials(workdir))
     [stopped] = [trial for trial in trials(workdir) if trial.state.name == "FAIL"]
@@ -643,7 +632,7 @@ class Untouchable:
 def test_no_command_but_the_final_test_touches_the_test_split(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweeps.task.language_model.sources._read.cache_clear()
+    sweeps.task.items._split.cache_clear()
     deal, dealt = word_lists.deal, []
 
     def guarded(words: Any, rule: str, seed: int) -> tuple[Any, Any, Any]:
@@ -665,12 +654,16 @@ def test_no_command_but_the_final_test_touches_the_test_split(
     opened = makemore("final-test", "study.name=a", "final_test.confirm=true")  # the door is armed
     assert opened.code == 1
     assert "the door to the test split was opened" in opened.err
-    sweeps.task.language_model.sources._read.cache_clear()
+    sweeps.task.items._split.cache_clear()
 
 
 @pytest.mark.parametrize("space", ["quick", "mlp", "lecture"])
 def test_every_hyperparameter_of_every_space_changes_the_loss(space: str) -> None:
     """Each name alone, at two values of the space: a knob that is not connected gives the same loss twice."""
+
+    def ignore(step: int, dev_loss: float, **metrics: float) -> None:
+        pass
+
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", overrides=[f"space={space}"])
         searched = read_space(read_node(SpaceConfig, cfg, "space"), [], lambda fixed: {})
@@ -682,9 +675,7 @@ def test_every_hyperparameter_of_every_space_changes_the_loss(space: str) -> Non
             for setting in ends:
                 override = format_override(key, setting[key])
                 run = read_run_config(compose("config", overrides=[*small, *needed, override]))
-                corpus = load_corpus(run.data, run.model.block_size)
-                result = sweeps.study.runs.train(
-                    corpus, run.model, run.optimizer, run.schedule, run.train, run.seed, run.device
-                )
-                losses.add(result.best_dev_loss)
+                split = run.deal_items().split
+                trained = run.task.train(split.train, split.dev, run.seed, ignore)
+                losses.add(float(run.task.losses(trained, split.dev)[0].sum()))
             assert len(losses) == len(ends), key

@@ -4,58 +4,60 @@ import pytest
 import torch
 from conftest import Makemore
 
-from makemore.data import GIVEN_NAMES
-from makemore.mlp import MLP, MLPConfig
+from makemore.corpus import build_corpus
+from makemore.data import GIVEN_NAMES, split_words
+from makemore.mlp import MLPConfig
 from makemore.ngram import Ngram, NgramConfig
-from makemore.train import build_corpus
 from sweeps.errors import RequestError
-from sweeps.task.language_model.sources import DataConfig, Source, load_source
-from sweeps.task.language_model.weights import digest_weights, load_weights, save_weights
+from sweeps.task.language_model.sources import DataConfig, load_words
+from sweeps.task.language_model.trained import TrainedModel
+from sweeps.task.language_model.weights import load_weights, save_weights
+from sweeps.task.weights import digest_weights
 from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "model.hidden_neurons=8")
 
 
-@pytest.fixture
-def source() -> Source:
-    return load_source(DataConfig("given_names", None, "disjoint", 42, "."))
+WORDS = load_words(DataConfig("given_names", None, "disjoint", 42, "."))
 
 
-def model(seed: int, hidden_neurons: int = 5, direct: bool = False) -> MLP:
-    return MLP(MLPConfig(3, 4, hidden_neurons, 0.0, direct), 27, torch.Generator().manual_seed(seed))
+def mlp(seed: int, hidden_neurons: int = 5, direct: bool = False) -> TrainedModel:
+    """An MLP with initial weights, as if it had been trained."""
+    config = MLPConfig(3, 4, hidden_neurons, 0.0, direct)
+    return TrainedModel(config.new(27, seed), name="mlp", config=config, alphabet=WORDS.alphabet)
 
 
 @pytest.mark.parametrize(
-    "saved", [model(1), model(1, direct=True), model(1, hidden_neurons=0)], ids=["mlp", "direct", "no layer"]
+    "saved", [mlp(1), mlp(1, direct=True), mlp(1, hidden_neurons=0)], ids=["mlp", "direct", "no layer"]
 )
-def test_weights_come_back_as_they_were_with_what_is_needed_to_use_them(
-    tmp_path: Path, source: Source, saved: MLP
-) -> None:
-    save_weights(tmp_path / "weights.safetensors", saved, source)
+def test_weights_come_back_as_they_were_with_what_is_needed_to_use_them(tmp_path: Path, saved: TrainedModel) -> None:
+    save_weights(tmp_path / "weights.safetensors", saved, "a fingerprint")
     loaded = load_weights(tmp_path / "weights.safetensors")
-    assert loaded.model.config == saved.config
-    assert loaded.alphabet == source.alphabet
-    assert loaded.train_fingerprint == source.split.fingerprint("train")
-    for name, weight in saved.state_dict().items():
-        assert torch.equal(weight, loaded.model.state_dict()[name])
+    assert (loaded.name, loaded.config) == ("mlp", saved.config)
+    assert loaded.alphabet == WORDS.alphabet
+    assert loaded.train_fingerprint == "a fingerprint"
+    for name, weight in saved.module.state_dict().items():
+        assert torch.equal(weight, loaded.module.state_dict()[name])
 
 
 @pytest.mark.parametrize("order", [1, 2, 5])
 @pytest.mark.parametrize("estimator", ["additive", "kneser_ney"])
-def test_counts_come_back_as_they_were(tmp_path: Path, source: Source, order: int, estimator: str) -> None:
+def test_counts_come_back_as_they_were(tmp_path: Path, order: int, estimator: str) -> None:
     config = NgramConfig(order, estimator, 0.1, 0.8)
-    contexts = build_corpus(source.split, source.alphabet, config.block_size).train_contexts
+    split = split_words(WORDS.words, "disjoint", 42)
+    contexts = build_corpus(split, WORDS.alphabet, config.block_size).train_contexts
     saved = Ngram.fit(config, contexts)
-    digest = save_weights(tmp_path / "weights.safetensors", saved, source)
-    loaded = load_weights(tmp_path / "weights.safetensors").model
+    trained = TrainedModel(saved, name="ngram", config=config, alphabet=WORDS.alphabet)
+    digest = save_weights(tmp_path / "weights.safetensors", trained, "a fingerprint")
+    loaded = load_weights(tmp_path / "weights.safetensors")
     assert loaded.config == config
-    assert digest_weights(loaded.state_dict()) == digest
+    assert digest_weights(loaded.module.state_dict()) == digest
     x = contexts.x[:1000].long().flip(1)  # some of which train has, and some not
-    assert torch.equal(loaded(x), saved(x))
+    assert torch.equal(loaded.module(x), saved(x))
 
 
-def test_equal_weights_have_equal_digests_and_others_other_ones(tmp_path: Path, source: Source) -> None:
-    digests = [save_weights(tmp_path / "weights.safetensors", model(seed), source) for seed in (1, 1, 2)]
+def test_equal_weights_have_equal_digests_and_others_other_ones(tmp_path: Path) -> None:
+    digests = [save_weights(tmp_path / "weights.safetensors", mlp(seed), "") for seed in (1, 1, 2)]
     assert digests[0] == digests[1] != digests[2]
 
 
