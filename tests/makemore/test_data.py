@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from makemore.contexts import build_examples
 from makemore.data import GIVEN_NAMES, Alphabet, DataError, deal, read_words, split_words
-from makemore.held_out import read_test_words
+from sweeps.task.held_out import read_test_items
 
 WORD_LISTS = st.lists(st.text("abcdé ñ", min_size=1, max_size=6), min_size=30, max_size=80)
 
@@ -93,7 +93,7 @@ def test_a_disjoint_split_never_parts_equal_words_and_ignores_their_order(
     words: list[str], seed: int, rng: random.Random
 ) -> None:
     split = split_words(words, "disjoint", seed)
-    test = read_test_words(words, "disjoint", seed)
+    test = read_test_items(words, "disjoint", seed)
     assert not set(split.train) & set(split.dev)
     assert not (set(split.train) | set(split.dev)) & set(test)
     shuffled = list(words)
