@@ -1,8 +1,10 @@
 """One training run, logged."""
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from sweeps.study.runs import open_run
+from sweeps.task.run_config import check_overrides, read_run_config
 from sweeps.tracking.store import open_tracking
 
 
@@ -13,6 +15,7 @@ def train(cfg: DictConfig) -> str:
         RequestError: the config asks for what cannot be; nothing was recorded.
         Exception: training failed or diverged; the run is recorded as such, with its curve so far.
     """
+    check_overrides(read_run_config(cfg), HydraConfig.get().overrides.task)
     run = open_run(cfg, lambda: open_tracking(cfg))
     outcome = run.train_and_end()
     how, *remarks = outcome.description.remarks or ("trained",)

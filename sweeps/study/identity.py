@@ -9,7 +9,7 @@ from sweeps.errors import RequestError
 from sweeps.search.space import Space, corners
 from sweeps.study.jobs import Jobs
 from sweeps.task.items import Items
-from sweeps.task.run_config import read_run_config
+from sweeps.task.run_config import check_overrides, read_run_config
 from sweeps.trials.confirm import ConfirmConfig
 
 
@@ -42,6 +42,7 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
             raise RequestError(one_line(error)) from None
         runs.append(read_run_config(job_cfg))
         runs[-1].check()
+    check_overrides(runs[0], space.fixed)
     params = [run.params() for run in runs]
     for key in space.distributions:
         if not all(key in one for one, setting in zip(params, settings, strict=True) if key in setting):

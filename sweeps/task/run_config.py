@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from sweeps.task.task import Task
 LANGUAGE_MODEL = "language_model"
 RUN_KEYS = ("task", "data", "model", "optimizer", "schedule", "train", "seed", "device")
 _ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "ladder", "format", "hydra")
+_OF_LANGUAGE_MODEL = ("model", "optimizer", "schedule", "train", "device")
 _NOT_IN_DIGEST = ("data.path",)  # the content of a user's file counts, not where it lies
 
 
@@ -94,6 +96,18 @@ def read_run_config(cfg: DictConfig) -> RunConfig:
     data = container(cfg, "data")
     split = build(_OwnSplit, "data", {key: data.get(key) for key in ("split", "split_seed")})
     return RunConfig(name, build(kind, "task", node, name), SplitConfig(split.split, split.split_seed), seed)
+
+
+def check_overrides(config: RunConfig, overrides: Iterable[str]) -> None:
+    """Raise RequestError for an override that would have no effect: of the language model's keys, with another task."""
+    if config.task_name == LANGUAGE_MODEL:
+        return
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] in _OF_LANGUAGE_MODEL and key != "train.evaluations":  # which pruners count in
+            raise RequestError(
+                f"{key} has no effect with task={config.task_name}; its keys are {', '.join(config.params())}"
+            )
 
 
 @dataclass(frozen=True)
