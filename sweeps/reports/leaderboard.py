@@ -1,11 +1,11 @@
 """Runs in the order of their dev losses, and what tells them apart."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sweeps.task.run_config import RUN_KEYS
 from sweeps.tracking.queries import RunRecord
+from sweeps.trials.winner import nan_last
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,6 @@ def is_param(column: object) -> bool:
 
 
 def _order(run: RunRecord) -> tuple[object, ...]:
-    loss = run.best_dev_loss
-    return (
-        run.state != "COMPLETE",
-        *(math.isnan(loss), loss),
-        *(run.study is None, run.study or ""),
-        *(run.trial is None, run.trial or 0),
-        run.run_id,
-    )
+    study = (run.study is None, run.study or "")
+    trial = (run.trial is None, run.trial or 0)
+    return run.state != "COMPLETE", nan_last(run.best_dev_loss), study, trial, run.run_id

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from sweeps.reports.leaderboard import Leaderboard, leaderboard
 from sweeps.tracking.queries import RunRecord
+from sweeps.trials.winner import nan_last
 
 _LEVEL = 0.95
 
@@ -50,7 +51,7 @@ def settings(runs: Iterable[RunRecord]) -> SettingResults:
     for run in distinct.values():
         groups.setdefault(run.tags["group_hash"], []).append(run)
     rows = [_summarize(group) for group in groups.values()]
-    return SettingResults(sorted(rows, key=lambda row: (math.isnan(row.mean_dev_loss), row.mean_dev_loss)), board)
+    return SettingResults(sorted(rows, key=lambda row: nan_last(row.mean_dev_loss)), board)
 
 
 def _counts(run: RunRecord) -> bool:

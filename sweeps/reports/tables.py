@@ -151,9 +151,14 @@ def to_text(table: pd.DataFrame) -> str:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, with all digits."""
-    plain = table.astype(object).where(table.notna(), None)
-    plain = plain.map(lambda cell: " ".join(cell.replace("|", "\\|").split()) if isinstance(cell, str) else cell)
+    plain = table.astype(object).map(_markdown_cell)
     return str(plain.to_markdown(index=False, missingval="-"))
+
+
+def _markdown_cell(cell: Any) -> Any:
+    if pd.isna(cell):
+        return None  # which to_markdown shows as missing
+    return " ".join(cell.replace("|", "\\|").split()) if isinstance(cell, str) else cell
 
 
 def to_csv(table: pd.DataFrame) -> str:

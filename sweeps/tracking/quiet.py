@@ -1,6 +1,5 @@
 """MLflow's notices, switched off. This module imports neither MLflow nor anything that imports it."""
 
-import logging
 import os
 
 _QUIET = {
@@ -19,4 +18,3 @@ def quiet_mlflow() -> None:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it reports each step of making a database

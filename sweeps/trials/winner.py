@@ -37,7 +37,7 @@ class Confirmation:
 def rank(trials: Iterable[TrialResult]) -> list[TrialResult]:
     """Complete trials, the lowest dev loss first; among equal ones, the first trial."""
     complete = [trial for trial in trials if trial.state == "COMPLETE"]
-    return sorted(complete, key=lambda trial: (math.isnan(trial.dev_loss), trial.dev_loss, trial.number))
+    return sorted(complete, key=lambda trial: (nan_last(trial.dev_loss), trial.number))
 
 
 def summarize_confirmations(
@@ -62,7 +62,7 @@ def summarize_confirmations(
         mean = statistics.fmean(losses)
         sd = statistics.stdev(losses) if len(losses) > 1 and math.isfinite(mean) else math.nan
         confirmations.append(Confirmation(trial.number, trial.dev_loss, mean, sd))
-    return sorted(confirmations, key=_mean_then_number)
+    return sorted(confirmations, key=lambda confirmation: (nan_last(confirmation.mean), confirmation.trial))
 
 
 def choose_winner(trials: Iterable[TrialResult], confirmations: Sequence[Confirmation]) -> TrialResult | None:
@@ -76,5 +76,6 @@ def choose_winner(trials: Iterable[TrialResult], confirmations: Sequence[Confirm
     return ranking[0] if ranking else None
 
 
-def _mean_then_number(confirmation: Confirmation) -> tuple[bool, float, int]:
-    return math.isnan(confirmation.mean), confirmation.mean, confirmation.trial
+def nan_last(value: float) -> tuple[bool, float]:
+    """A key that sorts numbers in ascending order, and NaN behind all of them."""
+    return (True, 0.0) if math.isnan(value) else (False, value)

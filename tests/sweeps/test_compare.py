@@ -15,9 +15,11 @@ import torch
 from conftest import Makemore
 from test_ui import CHROMIUM
 
+import sweeps.reports.paired
 from makemore.data import GIVEN_NAMES, read_words, split_words
 from sweeps.cli import run
 from sweeps.reports.pictures import pareto_front, short_names
+from sweeps.task.item_losses import write_item_losses
 from sweeps.task.language_model.weights import load_weights
 from sweeps.tracking.runs import Metric, Param
 from sweeps.tracking.store import MlflowClient
@@ -151,6 +153,42 @@ def test_a_paired_difference_is_that_of_the_words_losses(makemore: Makemore, rec
     assert [row["difference"] for row in by_id] == list(table["difference"][:2])
     by_number = rows(makemore, "study.name=b", f"baseline={winner['trial']}")
     assert by_number == rows(makemore, "study.name=b", "baseline=b")
+
+
+def test_recorded_losses_are_believed_and_weights_are_evaluated_where_there_are_none(
+    makemore: Makemore, recorded: Path, records: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = split_words(read_words(GIVEN_NAMES), "disjoint", 42).dev
+    characters = torch.tensor([len(word) + 1 for word in words])
+    table = rows(makemore, "study.name=b")
+    winner, other = (
+        recorded / "mlruns/artifacts" / row["run_id"] / "artifacts/dev_losses.safetensors" for row in table
+    )
+    before = {path: path.read_bytes() for path in (winner, other) if path.exists()}  # the version before wrote none
+    losses = {path: torch.tensor(plain_word_losses(records, path.parts[-3], words)) for path in (winner, other)}
+
+    def difference() -> float:
+        [row] = [row for row in rows(makemore, "study.name=b", "baseline=b") if row["run_id"] == other.parts[-3]]
+        return float(row["difference"])
+
+    try:
+        for path in before:
+            path.unlink()
+        evaluated = difference()
+        assert evaluated == pytest.approx(table[1]["best_dev_loss"] - table[0]["best_dev_loss"], abs=1e-5)
+        write_item_losses(other, losses[other] + 0.5 * characters, characters)  # and none of the winner's
+        assert difference() == pytest.approx(evaluated + 0.5, abs=1e-5)
+        write_item_losses(winner, losses[winner] + 0.25 * characters, characters)
+        monkeypatch.setattr(sweeps.reports.paired, "load_weights", None)  # nothing is left to evaluate
+        assert difference() == pytest.approx(evaluated + 0.25, abs=1e-5)
+        write_item_losses(other, losses[other][1:], characters[1:])
+        answer = makemore("compare", "study.name=b", "baseline=b")
+        assert (answer.code, "have losses of different dev items" in answer.err) == (2, True)
+    finally:
+        for path in (winner, other):
+            path.unlink(missing_ok=True)
+        for path, content in before.items():
+            path.write_bytes(content)
 
 
 def plain_word_losses(client: MlflowClient, run_id: str, words: list[str]) -> Any:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from makemore.data import GIVEN_NAMES, read_words, split_words
+from sweeps.task.item_losses import write_item_losses
 from sweeps.task.language_model.weights import load_weights
 from sweeps.tracking.store import MlflowClient
 
@@ -91,6 +92,15 @@ def test_the_ladder_of_the_shipped_list(makemore: Makemore, workdir: Path) -> No
     # Repeated, it trains nothing, and says the same.
     assert rungs(makemore) == found
     assert len(client.search_runs(["1"])) == len(children) + 1 + 3
+    # It believes the losses that a run has recorded, and evaluates the weights of a run that has recorded none.
+    folder = workdir / "mlruns/artifacts" / found["mlp"]["run_id"] / "artifacts"
+    terms = torch.tensor([len(word) + 1 for word in dev])
+    write_item_losses(folder / "dev_losses.safetensors", torch.tensor(above) + 0.5 * terms, terms)
+    again = rungs(makemore)
+    assert again["mlp"]["dev_loss"] == pytest.approx(found["mlp"]["dev_loss"] + 0.5, abs=1e-6)
+    assert again["mlp"]["difference"] == pytest.approx(found["mlp"]["difference"] + 0.5, abs=1e-6)
+    (folder / "dev_losses.safetensors").unlink()
+    assert rungs(makemore)["mlp"]["dev_loss"] == pytest.approx(found["mlp"]["dev_loss"], abs=1e-6)
 
 
 def test_the_ladder_of_a_list_of_towns(makemore: Makemore, workdir: Path) -> None:
