@@ -11,8 +11,8 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest import Answer, Makemore, start
+from fake_tasks import FAKE
 
-import sweeps.study.runs
 import sweeps.tracking.store
 from sweeps.cli import COMMANDS
 from sweeps.tracking.store import MlflowClient
@@ -56,7 +56,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
             ["train", "schedule.decay_at=0.5"],
             "schedule.decay_at is not a key of schedule=cosine; it must be lr, warmup or",
         ),
-        (["train", "modle=mlp"], "modle is not a key; did you mean model? it must be study, tracking, data, model"),
+        (["train", "modle=mlp"], "modle is not a key; did you mean model? it must be study, tracking, task, data, model"),
         (["train", "experment=best"], "experment is not a key; did you mean experiment? it must be study"),
         (["train", "study.nam=x"], "study.nam is not a key of study; did you mean name? it must be name, storage"),
         (["compare", "topp=3"], "topp is not a key; did you mean top? it must be"),
@@ -110,7 +110,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         ),
         (["train", "data.path=towns.txt"], "data.path is towns.txt; it must be null, or belong to data=file"),
         (["train", "data.path=~/towns.txt"], "quote a value that has special characters"),
-        (["train", "+foo=1"], "foo is not a key; there are data, model"),
+        (["train", "+foo=1"], "foo is not a key; there are task, data, model"),
         (["train", "+tracking.foo=1"], "tracking.foo is not a key of tracking"),
         (["train", "train=5"], "train"),
         (["train", "model=null"], "Config group override must be a string or a list"),
@@ -140,12 +140,12 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["tarin"], "there is no command tarin"),
         (["train", "model=ngram", "model.order=7"], "model.order is 7; it must be >= 0 and <= 6"),
         (["train", "model=ngram", "model.estimator=laplace"], "it must be additive or kneser_ney"),
-        (["lr-find", "model=ngram"], "model is ngram; it must be mlp: counts have no learning rate to find"),
+        (["lr-find", "model=ngram"], "model is ngram; it must be mlp or your own: counts have no learning rate to find"),
         (["sweep", "model=ngram"], "order, estimator, smoothing or discount: is space=quick for another model?"),
         (["sweep", "space=none", "model=ngram", "train.steps=10,20"], "train.steps cannot be searched"),
         (
             ["sweep", "space=none", "model=ngram", "model.order=1,2", "space.constraints.parameters=500"],
-            "space.constraints.parameters is 500; with model=ngram it must be null",
+            "space.constraints.parameters must be null with model=ngram",
         ),
     ],
 )
@@ -210,15 +210,12 @@ def test_a_deleted_experiment_is_named_with_its_cure(makemore: Makemore, workdir
 def test_what_goes_wrong_later_is_one_line_too(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*arguments: object) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(sweeps.study.runs, "train", fails)
-    answer = makemore("train", *TINY)
+    fails = ("train", *FAKE, "task=fails", "task.at=null")
+    answer = makemore(*fails)
     assert (answer.code, answer.err) == (1, "makemore: OSError: the disk is full (MAKEMORE_TRACEBACK=1 shows where)\n")
     monkeypatch.setenv("MAKEMORE_TRACEBACK", "1")
     with pytest.raises(OSError, match="the disk is full"):
-        makemore("train", *TINY)
+        makemore(*fails)
 
 
 def test_a_diverged_run_fails_with_its_cure(makemore: Makemore, workdir: Path) -> None:
@@ -238,7 +235,7 @@ def test_a_run_that_counts_is_recorded_as_any_other(makemore: Makemore, workdir:
     assert "lr" not in run.data.metrics
     assert run.info.run_name == "ngram order=2 estimator=additive seed=0"
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert files == {"config.yaml", "loss_curve.png", "samples.txt", "weights.safetensors"}
+    assert files == {"config.yaml", "dev_losses.safetensors", "loss_curve.png", "samples.txt", "weights.safetensors"}
     words = makemore("sample", f"run={run.info.run_id}", "n=5", "prefix=qx").out.splitlines()
     assert [word[:2] for word in words[:5]] == ["qx"] * 5
 
@@ -272,7 +269,7 @@ def test_a_shell_completes_commands_and_their_keys(
     monkeypatch.setenv("COMP_LINE", "makemore train model.bl")
     assert makemore("-sc", "query=bash").out.split() == ["model.block_size="]
     monkeypatch.setenv("COMP_LINE", "makemore sample t")
-    assert makemore("-sc", "query=bash").out.split() == ["temperature=", "tracking."]
+    assert makemore("-sc", "query=bash").out.split() == ["task=", "temperature=", "tracking."]
 
 
 @pytest.mark.slow

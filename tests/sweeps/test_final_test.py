@@ -16,7 +16,9 @@ import optuna
 import pytest
 import torch
 from conftest import Makemore, call
+from fake_tasks import FAKE
 
+import sweeps.look.evaluation
 import sweeps.look.final_test
 import sweeps.tracking.looks
 from makemore.data import GIVEN_NAMES, read_words
@@ -83,12 +85,12 @@ def test_the_look_says_what_a_plain_computation_says_and_is_recorded_in_three_pl
     trial = winner_of(study)
     assert (result["trial"], result["run_id"]) == (trial.number, trial.user_attrs["run_id"])
     saved = load_weights(finished / "mlruns/artifacts" / result["run_id"] / "artifacts/weights.safetensors")
-    stoi, block_size = saved.alphabet.stoi, saved.model.config.block_size
+    stoi, block_size = saved.alphabet.stoi, saved.config.block_size
     total, count = 0.0, 0
     for word in read_test_items(read_words(GIVEN_NAMES), "disjoint", 42):
         context = [0] * block_size
         for character in word + ".":
-            logits = saved.model(torch.tensor([context]))
+            logits = saved.module(torch.tensor([context]))
             total -= torch.log_softmax(logits.double(), 1)[0, stoi[character]].item()
             count += 1
             context = [*context[1:], stoi[character]]
@@ -109,15 +111,10 @@ def test_the_look_says_what_a_plain_computation_says_and_is_recorded_in_three_pl
 
 
 def test_a_second_call_prints_the_record_and_reads_nothing(
-    makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
+    makemore: Makemore, study: Path, request: pytest.FixtureRequest
 ) -> None:
     first = makemore(*LOOK)
-
-    def explode(*arguments: object) -> None:
-        raise AssertionError("the test split was read")
-
-    monkeypatch.setattr(held_out, "read_test_items", explode)
-    monkeypatch.setattr(sweeps.look.final_test, "evaluate", explode)
+    request.getfixturevalue("armed_door")
     again = makemore(*LOOK)
     assert again.code == 3
     assert again.out == first.out
@@ -125,6 +122,18 @@ def test_a_second_call_prints_the_record_and_reads_nothing(
     assert text.code == 3
     assert text.out.startswith(f"# Test loss {json.loads(first.out)['test_loss']:.4f} nats per character (look 1)")
     assert kinds(study) == {"claim": 1, "result": 1}
+
+
+def test_a_second_call_reads_no_item_at_all(makemore: Makemore, workdir: Path) -> None:
+    words = ("task=houses", "task.log=reads.txt", "task.level=1.0,2.0", "study.confirm.top=0", "study.workers=1")
+    assert makemore("sweep", *FAKE, *words, "study.name=a", "study.n_trials=2").code == 0
+    look = (LOOK[0], *FAKE[:2], *LOOK[1:])
+    first = makemore(*look)
+    assert first.code == 0, first.err
+    (workdir / "reads.txt").unlink()
+    again = makemore(*look)
+    assert (again.code, again.out) == (3, first.out)
+    assert not (workdir / "reads.txt").exists()
 
 
 def test_a_study_that_was_looked_at_takes_no_more_trials(makemore: Makemore, study: Path) -> None:
@@ -283,13 +292,8 @@ def test_another_list_of_words_than_the_studys_is_refused(makemore: Makemore, wo
     assert records(workdir) == []
 
 
-def test_a_claim_that_cannot_be_written_means_that_nothing_is_read(
-    makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def explode(*arguments: object) -> None:
-        raise AssertionError("the test split was read")
-
-    monkeypatch.setattr(held_out, "read_test_items", explode)
+@pytest.mark.usefixtures("armed_door")
+def test_a_claim_that_cannot_be_written_means_that_nothing_is_read(makemore: Makemore, study: Path) -> None:
     Looks(f"sqlite:///{study}/mlruns/study.db").create()
     with closing(sqlite3.connect(study / "mlruns/study.db")) as database, database:
         database.execute("create trigger full before insert on looks begin select raise(abort, 'disk full'); end")
@@ -342,7 +346,7 @@ STORAGE: list[str] = []  # further arguments, for another database
 STEPS: dict[str, tuple[Any, str]] = {
     "claim": (Looks, "claim"),
     "read_test_items": (held_out, "read_test_items"),
-    "evaluate": (sweeps.look.final_test, "evaluate"),
+    "evaluate": (sweeps.look.evaluation, "evaluate"),
     "result": (Looks, "result"),
     "log_look": (sweeps.look.final_test, "log_look"),
     "start_run": (sweeps.tracking.looks, "start_run"),
