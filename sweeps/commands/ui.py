@@ -17,7 +17,7 @@ from makemore.limits import check
 from sweeps.config.reading import is_study_name, read_node
 from sweeps.databases import resolve_url
 from sweeps.tracking.store import TrackingStore, open_tracking
-from sweeps.trials.trials import open_storage
+from sweeps.trials.storage import open_storage
 
 
 @dataclass(frozen=True)

@@ -32,14 +32,16 @@ from makemore.train import one_thread
 from sweeps.config.reading import DataConfig, check_study_name, one_line, read_node
 from sweeps.databases import locked, resolve_url
 from sweeps.errors import RequestError, TestSplitAlreadyUsed
-from sweeps.look.record import ATTEMPT, CLAIM, RESULT, Claimed, Looks, Record
+from sweeps.look.record import ATTEMPT, RESULT, Claimed, Looks, Record
 from sweeps.look.report import as_text, check_format, draw, lost_looks
 from sweeps.reports.leaderboard import find_confirmations, find_winner
 from sweeps.task.language_model.sources import Source, load_corpus, load_source
 from sweeps.task.language_model.weights import SavedModel, digest_weights, load_weights
 from sweeps.tracking.store import TrackingStore, open_tracking, version_tags
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name, confirmations
-from sweeps.trials.trials import Standing, Trials, open_trials
+from sweeps.trials.seal import CLAIM
+from sweeps.trials.standing import Standing
+from sweeps.trials.trials import Trials, open_trials
 
 _TOLERANCE = 1e-6  # nats, between the dev loss recorded and computed again: another machine rounds otherwise
 _SMOOTHING = [10 ** (power / 8) for power in range(-24, 17)]  # tried on dev for each order, from 0.001 to 100

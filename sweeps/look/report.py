@@ -12,8 +12,9 @@ from makemore.limits import LimitError
 from sweeps.config.reading import read_node
 from sweeps.databases import resolve_url
 from sweeps.errors import ChainBroken
-from sweeps.look.record import ATTEMPT, CLAIM, RESULT, Looks, Record
+from sweeps.look.record import ATTEMPT, RESULT, Looks, Record
 from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.trials.seal import CLAIM
 
 Content = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.reports import pictures
 from sweeps.reports.leaderboard import Study, with_numbers
-from sweeps.trials.trials import Standing
+from sweeps.trials.standing import Standing
 
 _TARGET = "dev loss"
 _CURVES = 150  # of trials that are complete, and of those that were pruned: more cannot be told apart

@@ -24,8 +24,11 @@ from sweeps.study.record import StudyRecord
 from sweeps.study.worker import News, Plan, Worker, close_dead_runs, constraint
 from sweeps.task.language_model.sources import load_source
 from sweeps.tracking.store import TrackedRun, TrackingStore, open_tracking
+from sweeps.trials.attributes import WARM_START
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
-from sweeps.trials.trials import WARM_START, Standing, Trials, open_trials
+from sweeps.trials.standing import Standing
+from sweeps.trials.storage import quiet_optuna
+from sweeps.trials.trials import Trials, open_trials
 
 Queued = tuple[Setting, dict[str, Any]]  # a setting that is tried before any that is drawn, and its trial's attributes
 _OWN_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -249,6 +252,7 @@ class LaunchedWorker:
 
     def __call__(self, cfg: DictConfig) -> None:
         """Work until nothing is left to do."""
+        quiet_optuna()
         Worker(self.plan, lambda news: None).run()
 
 

@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.config.reading import check_study_name, read_node
-from sweeps.databases import hide_password, locked, resolve_url
+from sweeps.databases import adopt_engine, hide_password, locked, prepare_sqlite, resolve_url
 from sweeps.errors import RequestError
 from sweeps.task.language_model.sources import Source
 
@@ -43,6 +43,8 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository  # noqa: E402
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore  # noqa: E402
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
@@ -449,10 +451,14 @@ def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) ->
     try:
         # Two processes that make one database at once break it.
         with locked(uri, "schema") if create else nullcontext():
+            if create:
+                prepare_sqlite(uri)
             client = MlflowClient(tracking_uri=uri)
             found = client.get_experiment_by_name(experiment)
             if found is None and create:
                 found = _create_experiment(client, experiment, artifact_root)
+            if create and not uri.startswith("http"):
+                _adopt_engines(uri)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(f"tracking.uri is {shown}; it cannot be used as an MLflow store ({reason})") from None
@@ -461,6 +467,12 @@ def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) ->
     if found.lifecycle_stage == "deleted":
         raise RequestError(f"tracking.experiment is {experiment}; it was deleted: restore it, or give another name")
     return TrackingStore(client, uri, found.experiment_id)
+
+
+def _adopt_engines(uri: str) -> None:
+    """Set up the engines of MLflow's two stores in a database: MLflow keeps one of each for all its clients."""
+    adopt_engine(SqlAlchemyStore(uri, "mlruns").engine)  # type: ignore[no-untyped-call]
+    adopt_engine(RegistryStore(uri).engine)  # type: ignore[no-untyped-call]
 
 
 def _create_experiment(client: MlflowClient, name: str, artifact_root: str | None) -> Any:

@@ -9,7 +9,8 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.limits import check
-from sweeps.trials.trials import Standing, Trials
+from sweeps.trials.standing import Standing
+from sweeps.trials.trials import Trials
 
 _OPENING_SECONDS = 1.0  # until the first of the confirming runs has begun
 
