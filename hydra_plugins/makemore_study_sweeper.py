@@ -14,8 +14,8 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the study that the overrides `arguments` ask for."""
-        from sweeps.cli import imports_are_done
         from sweeps.study.study import run_study
+        from sweeps.trials.storage import quiet_optuna
 
-        imports_are_done()
+        quiet_optuna()
         run_study(*self._study, arguments)

@@ -1,37 +1,38 @@
-"""Addresses of the databases and servers that hold records."""
+"""Addresses, engines and locks of the databases that hold records."""
 
 import hashlib
 import os
 import re
 import socket
 import sqlite3
-import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
+from weakref import WeakSet
 
 from filelock import FileLock
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
 from sweeps.errors import RequestError
 
 _CONNECT_SECONDS = 5.0
-_BUSY_SECONDS = 60.0  # that a process waits for others who write to the same SQLite file
+_BUSY_SECONDS = 60.0  # how long a process waits for others that write to the same SQLite file
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
 
 
 def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str:
     """A URL that means the same from every folder, of a place that can be reached.
 
-    A SQLite path becomes absolute; nothing is written yet. A host is only asked whether it answers: clients that
-    find out by themselves retry for minutes.
+    A SQLite path becomes absolute; nothing is written yet. A host is asked whether it answers, because the clients of
+    a host that does not answer retry for minutes.
 
     Args:
-        table: one that a SQLite database with any tables must have, so that no other program's is added to.
+        table: a SQLite database that has tables must have this one, or it belongs to another program.
         must_exist: whether a SQLite file must be there already.
 
     Raises:
@@ -76,10 +77,10 @@ def hide_password(url: str) -> str:
 
 @contextmanager
 def locked(url: str, purpose: str) -> Iterator[None]:
-    """Alone for this purpose among all processes that use the database of a resolved URL, on whatever machine.
+    """While inside, no other process on any machine holds the lock for this purpose on the database of a resolved URL.
 
-    In a SQLite file, purposes with the same first word are one. The lock ends with the process that holds it. A server
-    (http) has none: nothing waits.
+    The lock ends with the process that holds it. In a SQLite file, purposes with the same first word share a lock. A
+    server (http) has no locks: nobody waits.
     """
     path = sqlite_file(url)
     if path is not None:
@@ -88,7 +89,7 @@ def locked(url: str, purpose: str) -> Iterator[None]:
             yield
     elif make_url(url).get_backend_name() == "postgresql":
         key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big", signed=True)
-        engine = create_engine(url, poolclass=NullPool)  # a connection of its own: the lock lives as long as that
+        engine = create_engine(url, poolclass=NullPool)  # a connection of its own: the lock lives as long
         with engine.begin() as connection:
             connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": key})
             yield
@@ -96,29 +97,48 @@ def locked(url: str, purpose: str) -> Iterator[None]:
         yield
 
 
-_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+def prepare_sqlite(url: str) -> None:
+    """Make the file of a resolved SQLite URL, if there is none, and switch it to a write-ahead log: readers never wait.
+
+    The file remembers the switch. A file that may only be read is left as it is, and so is any other URL.
+    """
+    path = sqlite_file(url)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
+            connection.execute("pragma journal_mode = wal")
 
 
-@event.listens_for(Engine, "engine_connect")
-def _remember(connection: Connection) -> None:
-    _engines.add(connection.engine)
+_engines: WeakSet[Engine] = WeakSet()
+
+
+def adopt_engine(engine: Engine, durable: bool = False) -> Engine:
+    """The engine, from now on ours: its connections are set up as ours are, and `close_databases` closes them.
+
+    Args:
+        durable: whether a commit to a SQLite file survives a power failure, and not only the death of any process. It
+            costs milliseconds.
+    """
+    if engine not in _engines:
+        _engines.add(engine)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", partial(_set_up_sqlite, "full" if durable else "normal"))
+        engine.dispose()  # connections that were made before
+    return engine
 
 
 def close_databases() -> None:
-    """Close all connections of this process: the last one to a SQLite file brings all of it into that one file."""
+    """Close the connections of our engines: before a fork, whose child must not share them, and at the end.
+
+    The last connection to a SQLite file brings its write-ahead log into the file.
+    """
     for engine in list(_engines):
         engine.dispose()
 
 
-@event.listens_for(Engine, "connect")
-def _prepare_sqlite(connection: object, record: object) -> None:
-    """Of Optuna's and MLflow's files: readers do not wait for writers, and writers wait for each other.
-
-    A commit survives the death of any process, though not a power failure; that saves a third of its time.
-    """
-    if isinstance(connection, sqlite3.Connection):
-        for pragma in ("journal_mode = wal", "synchronous = normal", f"busy_timeout = {_BUSY_SECONDS * 1000:.0f}"):
-            connection.execute(f"pragma {pragma}")
+def _set_up_sqlite(synchronous: str, connection: sqlite3.Connection, record: object) -> None:
+    connection.execute(f"pragma synchronous = {synchronous}")
+    connection.execute(f"pragma busy_timeout = {_BUSY_SECONDS * 1000:.0f}")
 
 
 def sqlite_file(url: str) -> Path | None:

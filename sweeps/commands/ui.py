@@ -19,7 +19,7 @@ from sweeps.config.reading import read_node
 from sweeps.databases import resolve_url
 from sweeps.tracking.queries import newest_study_run
 from sweeps.tracking.store import TrackingStore, open_tracking
-from sweeps.trials.trials import open_storage
+from sweeps.trials.storage import open_storage
 
 
 @dataclass(frozen=True)

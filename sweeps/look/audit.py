@@ -9,11 +9,12 @@ from omegaconf import DictConfig
 from sweeps.config.reading import read_node
 from sweeps.databases import resolve_url
 from sweeps.errors import ChainBroken
-from sweeps.look.record import ATTEMPT, CLAIM, RESULT, Looks, Record
+from sweeps.look.record import ATTEMPT, RESULT, Looks, Record
 from sweeps.look.report import Content, check_format
 from sweeps.tracking.looks import copied_looks, read_look
 from sweeps.tracking.registry import read_champion
 from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.trials.seal import CLAIM
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from sweeps.task.task import Trained
 from sweeps.task.weights import digest_weights
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.confirm import ConfirmConfig, confirming_results, search_results
-from sweeps.trials.trials import Standing, Trials
+from sweeps.trials.standing import Standing
+from sweeps.trials.trials import Trials
 from sweeps.trials.winner import Confirmation, choose_winner, summarize_confirmations
 
 _TOLERANCE = 1e-6  # nats, between the dev loss recorded and computed again: another machine rounds otherwise

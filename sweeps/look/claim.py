@@ -8,11 +8,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sweeps.errors import RequestError
 from sweeps.look.audit import lost_looks
 from sweeps.look.candidate import Candidate
-from sweeps.look.record import ATTEMPT, CLAIM, Claimed, Looks, Record
+from sweeps.look.record import ATTEMPT, Claimed, Looks, Record
 from sweeps.task import held_out
 from sweeps.task.items import read_items
 from sweeps.tracking.store import TrackingStore
 from sweeps.tracking.versions import version_tags
+from sweeps.trials.seal import CLAIM
 
 
 @dataclass(frozen=True)

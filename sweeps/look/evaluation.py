@@ -7,10 +7,11 @@ import torch
 from makemore.bootstrap import intervals
 from makemore.train import one_thread
 from sweeps.look.candidate import Candidate
-from sweeps.look.record import ATTEMPT, CLAIM, Looks, Record
+from sweeps.look.record import ATTEMPT, Looks, Record
 from sweeps.study.runs import item_losses
 from sweeps.task import held_out
 from sweeps.task.items import groups_of, read_items
+from sweeps.trials.seal import CLAIM
 
 
 def record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:

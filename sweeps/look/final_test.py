@@ -23,12 +23,13 @@ from sweeps.errors import RequestError, TestSplitAlreadyUsed
 from sweeps.look.candidate import check_idle, find_candidate
 from sweeps.look.claim import LookConfig, ask, check_earlier, claim_look
 from sweeps.look.evaluation import record_result
-from sweeps.look.record import CLAIM, RESULT, Looks, Record
+from sweeps.look.record import RESULT, Looks, Record
 from sweeps.look.report import as_text, check_format, draw
 from sweeps.tracking.looks import log_look
 from sweeps.tracking.registry import register_champion
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.confirm import confirm_study_name
+from sweeps.trials.seal import CLAIM
 from sweeps.trials.trials import Trials, open_trials
 
 

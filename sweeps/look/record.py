@@ -9,26 +9,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, create_engine, event, insert, select
+from sqlalchemy import create_engine, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
-from sweeps.databases import sqlite_file
+from sweeps.databases import adopt_engine
+from sweeps.trials.seal import CLAIM, create_looks
+from sweeps.trials.seal import LOOKS as _LOOKS
 
-CLAIM, ATTEMPT, RESULT = "claim", "attempt", "result"
+ATTEMPT, RESULT = "attempt", "result"
 _FIRST = "0" * 64  # what stands for the hash before the first row
 _TRIES = 20
-
-_METADATA = MetaData()
-_LOOKS = Table(
-    "looks",
-    _METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("event", String(300), nullable=False, unique=True),  # a study has one claim and one result
-    Column("look", String(100), unique=True),  # of a claim: its source, and which look at it this is
-    Column("record", Text, nullable=False),  # JSON
-    Column("hash", String(64), nullable=False),  # SHA-256 of the hash before and the record
-)
 
 
 @dataclass(frozen=True)
@@ -48,21 +39,13 @@ class Claimed(Exception):
 class Looks:
     """The looks recorded in a database."""
 
-    def __init__(self, url: str, engine: Engine | None = None) -> None:
-        """Open the record, with an engine that exists or one whose commits also survive a power failure."""
-        self._engine = engine or create_engine(url, poolclass=NullPool)
-        if engine is None and sqlite_file(url):
-            event.listen(self._engine, "connect", lambda connection, _: connection.execute("pragma synchronous = full"))
+    def __init__(self, url: str) -> None:
+        """Open the record: what is written to it survives a power failure."""
+        self._engine = adopt_engine(create_engine(url, poolclass=NullPool), durable=True)
 
     def create(self) -> None:
         """Make the table, if there is none."""
-        _METADATA.create_all(self._engine)
-
-    def is_sealed(self, study: str) -> bool:
-        """Whether a study has a claim: it takes no more trials."""
-        with self._engine.connect() as connection:
-            found = connection.execute(select(_LOOKS.c.number).where(_LOOKS.c.event == f"{CLAIM} {study}"))
-            return found.first() is not None
+        create_looks(self._engine)
 
     def records(self, study: str | None = None) -> list[Record]:
         """All that was recorded, or what was of one study, in order."""

@@ -7,7 +7,8 @@ import optuna
 from optuna.trial import TrialState
 
 from sweeps.search.space import Setting, Space
-from sweeps.trials.trials import WARM_START, Standing
+from sweeps.trials.attributes import WARM_START
+from sweeps.trials.standing import Standing
 
 _FEWEST = 8  # complete trials: from fewer, importances are noise
 

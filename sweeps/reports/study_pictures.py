@@ -18,7 +18,7 @@ from sweeps.reports import pictures
 from sweeps.reports.studies import StudyResults
 from sweeps.reports.tables import runs_table
 from sweeps.tracking.queries import Curve, RunRecord
-from sweeps.trials.trials import Standing
+from sweeps.trials.standing import Standing
 
 _TARGET = "dev loss"
 _CURVES = 150  # the most curves of complete trials, and of pruned ones, that can be told apart

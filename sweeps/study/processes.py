@@ -22,6 +22,7 @@ from tqdm import tqdm
 from sweeps.databases import close_databases
 from sweeps.errors import RequestError
 from sweeps.study.worker import Interruption, News, Plan, Worker, worker_name
+from sweeps.trials.storage import quiet_optuna
 
 _LINE_SECONDS = 0.1
 _LOOK_SECONDS = 0.5
@@ -202,6 +203,7 @@ def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connec
         reader.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what this process was forked with
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all; whoever started this one decides
+    quiet_optuna()
     plan, hydra_state = cloudpickle.loads(knowledge)
     Singleton.set_state(hydra_state)
     torch.set_num_threads(1)

@@ -27,8 +27,11 @@ from sweeps.task.run_config import read_run_config
 from sweeps.tracking.queries import find_study_run, running
 from sweeps.tracking.runs import TrackedRun, open_study_run
 from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.trials.attributes import WARM_START
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
-from sweeps.trials.trials import WARM_START, Standing, Trials, open_trials
+from sweeps.trials.standing import Standing
+from sweeps.trials.storage import quiet_optuna
+from sweeps.trials.trials import Trials, open_trials
 
 Queued = tuple[Setting, dict[str, Any]]  # a setting that is tried before any that is drawn, and its trial's attributes
 _OWN_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -252,6 +255,7 @@ class LaunchedWorker:
 
     def __call__(self, cfg: DictConfig) -> None:
         """Work until nothing is left to do."""
+        quiet_optuna()
         Worker(self.plan, lambda news: None).run()
 
 

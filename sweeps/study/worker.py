@@ -29,8 +29,10 @@ from sweeps.task.run_config import read_run_config
 from sweeps.tracking.queries import running
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.trials.attributes import INTERRUPTED, REASONS, WARM_START
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name, queue_confirmation
-from sweeps.trials.trials import INTERRUPTED, REASONS, WARM_START, Lost, Standing, Trials
+from sweeps.trials.standing import Standing
+from sweeps.trials.trials import GivenUp, Trials
 
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 _GIVEN_UP = "given up as dead"
@@ -304,7 +306,7 @@ class Worker:
             return Ending(TrialState.PRUNED, str(error))
         except Diverged as error:
             # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
-            with suppress(Lost):
+            with suppress(GivenUp):
                 phase.trials.report(trial, next(evaluations), math.inf)
             return Ending(TrialState.PRUNED, f"{type(error).__name__}: {error}")
         except Stopped:
@@ -312,7 +314,7 @@ class Worker:
         except KeyboardInterrupt:
             self._interruption.times += 1
             return Ending(TrialState.FAIL, INTERRUPTED)
-        except Lost:
+        except GivenUp:
             return Ending(TrialState.FAIL, _GIVEN_UP)
         except Exception as error:
             return Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
@@ -368,6 +370,6 @@ def _tell(trials: Trials, trial: Trial, ending: Ending, attributes: dict[str, st
     attributes |= {"weights_digest": outcome.weights_digest} if outcome else {}
     try:
         trials.tell(trial, ending.state, outcome.dev_loss if outcome else None, attributes)
-    except Lost:
+    except GivenUp:
         return False
     return True

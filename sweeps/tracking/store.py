@@ -9,12 +9,14 @@ from alembic.util import CommandError
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.config.reading import read_node
-from sweeps.databases import hide_password, locked, resolve_url
+from sweeps.databases import adopt_engine, hide_password, locked, prepare_sqlite, resolve_url
 from sweeps.errors import RequestError
 
 
@@ -73,10 +75,14 @@ def _open(uri: str, experiment_name: str, artifact_root: str | None, create: boo
     try:
         # Two processes that create one database at the same time break it.
         with locked(uri, "schema") if create else nullcontext():
+            if create:
+                prepare_sqlite(uri)
             client = MlflowClient(tracking_uri=uri)
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None and create:
                 experiment = _create_experiment(client, experiment_name, artifact_root)
+            if create and not uri.startswith("http"):
+                _adopt_engines(uri)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(f"tracking.uri is {shown}; it cannot be used as an MLflow store ({reason})") from None
@@ -87,6 +93,12 @@ def _open(uri: str, experiment_name: str, artifact_root: str | None, create: boo
             f"tracking.experiment is {experiment_name}; it was deleted: restore it, or give another name"
         )
     return TrackingStore(client, uri, experiment.experiment_id)
+
+
+def _adopt_engines(uri: str) -> None:
+    """Set up the engines of MLflow's two stores in a database: MLflow keeps one of each for all its clients."""
+    adopt_engine(SqlAlchemyStore(uri, "mlruns").engine)  # type: ignore[no-untyped-call]
+    adopt_engine(RegistryStore(uri).engine)  # type: ignore[no-untyped-call]
 
 
 def _create_experiment(client: MlflowClient, name: str, artifact_root: str | None) -> Experiment | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from makemore.limits import check
-from sweeps.trials.trials import Standing, Trials
+from sweeps.trials.standing import Standing
+from sweeps.trials.trials import Trials
 from sweeps.trials.winner import TrialResult, rank
 
 _OPENING_SECONDS = 1.0  # until the first of the confirming runs has begun

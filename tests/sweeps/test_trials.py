@@ -9,7 +9,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 from sqlalchemy import text
 
-from sweeps.trials.trials import Lost, Standing, Trials
+from sweeps.trials.standing import Standing
+from sweeps.trials.trials import GivenUp, Trials
 
 
 @pytest.fixture
@@ -29,9 +30,12 @@ def take(study: Trials) -> Trial:
 
 
 def stop_the_heart(study: Trials, trial: Trial) -> None:
+    """Date the trial's heartbeats back."""
+    of_trial = "trial_id in (select trial_id from trials where number = :number)"
     with study.storage.engine.begin() as connection:
-        row = {"id": trial._trial_id}
-        connection.execute(text("update trial_heartbeats set heartbeat = '2020-01-01' where trial_id = :id"), row)
+        connection.execute(
+            text(f"update trial_heartbeats set heartbeat = '2020-01-01' where {of_trial}"), {"number": trial.number}
+        )
 
 
 def test_no_more_trials_are_taken_than_may_start(study: Trials) -> None:
@@ -56,12 +60,12 @@ def test_a_trial_that_was_given_up_too_early_is_lost_and_says_so(study: Trials) 
     trial = take(study)
     stop_the_heart(study, trial)
     take(study)
-    with pytest.raises(Lost):
+    with pytest.raises(GivenUp):
         study.report(trial, 1, 2.0)
-    with pytest.raises(Lost):
+    with pytest.raises(GivenUp):
         study.tell(trial, TrialState.COMPLETE, 2.0, {"run_id": "1"})
     for state, dev_loss in ((TrialState.COMPLETE, 2.0), (TrialState.PRUNED, None), (TrialState.FAIL, None)):
-        with pytest.raises(Lost):
+        with pytest.raises(GivenUp):
             study.tell(trial, state, dev_loss)
     assert study.standing().finished == 0
 
@@ -104,7 +108,7 @@ def test_an_interruption_does_not_count_as_a_death(study: Trials) -> None:
 
 def test_a_process_that_dies_between_a_death_and_its_retry_leaves_it_to_the_next(study: Trials) -> None:
     trial = take(study)
-    study.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # as the first half of burying it
+    study.study.tell(trial, state=TrialState.FAIL)  # as the first half of burying it
     assert take(study).params == trial.params
     assert len(study.standing().trials) == 2  # and only once
     assert take(study).params != trial.params
@@ -119,9 +123,8 @@ def test_a_heart_goes_on_beating_after_the_database_was_away(study: Trials, monk
             raise StorageInternalError("the database is away")
 
     trial = take(study)
-    monkeypatch.setattr("sweeps.trials.trials._BEAT_SECONDS", 0.01)
     monkeypatch.setattr(study.storage, "record_heartbeat", beat)
-    with study.beating(trial):
+    with study.beating(trial, seconds=0.01):
         deadline = time.monotonic() + 10
         while len(beats) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)

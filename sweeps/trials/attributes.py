@@ -1,0 +1,16 @@
+"""The attributes that our trials carry in Optuna's storage."""
+
+from optuna.trial import TrialState
+
+WORKER = "worker"  # the name of the worker that took the trial
+WARM_START = "warm_start"  # which setting of the space's warm start the trial tries
+PURPOSE = ("confirms", "seed", WARM_START)  # what a queued trial is for; its retry has the same
+RETRY_OF = "retry_of"  # the number of the failed trial whose setting is tried again
+ATTEMPT = "attempt"  # at that setting: 1, 2, ...
+WORKER_DIED = "killed"  # the worker died while the process that started it lived
+
+# Why a trial failed or was pruned. Optuna takes no attributes of a trial that has ended, so the reason is written
+# before the state. A worker that dies between the two leaves a running trial, which is then marked as failed: hence a
+# name for each state, or the reason for pruning would be read as the reason for failing.
+REASONS = {TrialState.FAIL: "reason", TrialState.PRUNED: "pruning_reason"}
+INTERRUPTED = "interrupted"  # the reason of a trial that Ctrl-C or study.timeout ended

@@ -1,0 +1,45 @@
+"""Sealed studies: one whose winner's look at the test split has been claimed takes no more trials.
+
+Here are the table of looks and what trials read of it; what is written to it, and checked, is in sweeps/look/.
+"""
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, select
+
+CLAIM = "claim"
+
+_METADATA = MetaData()
+LOOKS = Table(
+    "looks",
+    _METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("event", String(300), nullable=False, unique=True),  # a study has one claim and one result
+    Column("look", String(100), unique=True),  # of a claim: its source, and which look at it this is
+    Column("record", Text, nullable=False),  # JSON
+    Column("hash", String(64), nullable=False),  # SHA-256 of the hash before and the record
+)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """Who claimed a study's look at the test split, and when."""
+
+    who: str
+    when: str
+
+
+def create_looks(engine: Engine) -> None:
+    """Make the table of looks, if the database has none."""
+    _METADATA.create_all(engine)
+
+
+def read_seal(engine: Engine, study: str) -> Seal | None:
+    """The seal of a study; None while it may take trials."""
+    with engine.connect() as connection:
+        claim = connection.execute(select(LOOKS.c.record).where(LOOKS.c.event == f"{CLAIM} {study}")).scalar()
+    if claim is None:
+        return None
+    content = json.loads(claim)
+    return Seal(content["who"], content["when"])

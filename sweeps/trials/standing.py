@@ -1,0 +1,52 @@
+"""How far a study is."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.trials.attributes import ATTEMPT, INTERRUPTED, REASONS, WORKER_DIED
+
+_MOST_ATTEMPTS = 3  # at a setting whose workers die: it may be the setting that kills them
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The trials of a study at one moment."""
+
+    trials: list[FrozenTrial]
+
+    def count(self, *states: TrialState) -> int:
+        """How many trials are in any of the states."""
+        return sum(trial.state in states for trial in self.trials)
+
+    @cached_property
+    def finished(self) -> int:
+        """How many trials are complete or pruned."""
+        return self.count(TrialState.COMPLETE, TrialState.PRUNED)
+
+    @cached_property
+    def running(self) -> int:
+        """How many trials are running."""
+        return self.count(TrialState.RUNNING)
+
+    @cached_property
+    def failures(self) -> int:
+        """How many trials failed and are not tried again."""
+        return sum(trial.state == TrialState.FAIL and not needs_retry(trial) for trial in self.trials)
+
+    @cached_property
+    def ranking(self) -> list[FrozenTrial]:
+        """The complete trials, lowest dev loss first; of equal ones, the earlier first."""
+        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        return sorted(complete, key=lambda trial: (trial.value, trial.number))
+
+
+def needs_retry(trial: FrozenTrial) -> bool:
+    """Whether a trial's setting is to be tried again: it was interrupted, or its worker died, though not too often."""
+    if trial.state != TrialState.FAIL:
+        return False
+    reason = trial.user_attrs.get(REASONS[TrialState.FAIL])
+    if reason is not None:
+        return bool(reason == INTERRUPTED)
+    return WORKER_DIED not in trial.user_attrs or trial.user_attrs.get(ATTEMPT, 1) < _MOST_ATTEMPTS

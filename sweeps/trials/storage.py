@@ -1,0 +1,67 @@
+"""Optuna's storage of studies: opened, its logging quietened, and the heartbeats of running trials in it."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from sweeps.databases import adopt_engine, hide_password, prepare_sqlite
+from sweeps.errors import RequestError
+
+BEAT_SECONDS = 5
+_GRACE_SECONDS = 15  # without a heartbeat, by the database's clock, until a trial counts as dead
+UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError)  # what Optuna raises for a bad database
+
+
+def quiet_optuna() -> None:
+    """Leave out what Optuna logs below warnings: for a process that is ours."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def open_storage(url: str) -> RDBStorage:
+    """Optuna's storage at a resolved URL.
+
+    Raises:
+        RequestError: the database cannot be used.
+    """
+    try:
+        prepare_sqlite(url)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
+            storage = RDBStorage(url, heartbeat_interval=BEAT_SECONDS, grace_period=_GRACE_SECONDS)
+    except UNUSABLE as error:
+        raise unusable(url, error) from None
+    adopt_engine(storage.engine)
+    return storage
+
+
+def unusable(url: str, error: Exception) -> RequestError:
+    """What a user is told of a study's database that cannot be used."""
+    reason = str(error).splitlines()[0]
+    return RequestError(f"study.storage is {hide_password(url)}; it cannot be used ({reason})")
+
+
+@contextmanager
+def beating(storage: RDBStorage, trial_id: int, seconds: float = BEAT_SECONDS) -> Iterator[None]:
+    """While inside, a thread records a heartbeat of the trial every so many seconds."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(seconds):
+            # A database may be busy or away for a moment; the next beat will do.
+            with suppress(SQLAlchemyError, StorageInternalError):
+                storage.record_heartbeat(trial_id)
+            storage.remove_session()  # of this thread
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
