@@ -41,14 +41,12 @@ _TASKS = {  # what takes the composed config, and returns what is printed
     "dashboard": "sweeps.commands.ui.serve_dashboard",
 }
 COMMANDS = ("train", "sweep", *list(_TASKS)[1:])
-_LONG = ("train", "ladder", "ui", "dashboard")  # the others end before they have made much garbage
 DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     quiet_mlflow()
-    gc.disable()  # until all is imported: a collection would look at all of it, and find nothing
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends as an interrupted one does
         code = run(sys.argv[1:])
@@ -62,13 +60,6 @@ def main() -> None:
         sys.modules["sweeps.databases"].close_databases()
     gc.freeze()  # or the last collection would take a second
     sys.exit(code)
-
-
-def imports_are_done() -> None:
-    """Collect garbage from here on, but not among what was imported."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
 
 
 def run(arguments: list[str]) -> int:
@@ -97,23 +88,21 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     from sweeps.config.names import name_own_classes
 
     options = _parse_options(command, arguments)
-    if command == "sweep":
-        # Hydra takes one of its modes at a time: what explains a sweep does not run it.
-        explains = options.cfg or options.info or options.help or options.hydra_help or options.shell_completion
+    explains = options.cfg or options.info or options.help or options.hydra_help or options.shell_completion
+    if command == "sweep":  # Hydra takes one of its modes at a time: what explains a sweep does not run it
         command, arguments = "train", arguments if explains or options.multirun else ["--multirun", *arguments]
     config_name = "config" if command == "train" else command.replace("-", "_")
     sys.argv = [sys.argv[0], *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and this module prints them
     raised: list[Exception] = []
+    module, _, function = _TASKS[command].rpartition(".")
+    if not explains:
+        _import(module)
 
     def task(cfg: Any) -> None:
         try:
-            module, _, function = _TASKS[command].rpartition(".")
-            action = getattr(importlib.import_module(module), function)
             name_own_classes(cfg, HydraConfig.get().runtime.choices)
-            if command in _LONG:
-                imports_are_done()
-            if text := action(cfg):
+            if text := getattr(sys.modules[module], function)(cfg):
                 print(text)
         except Exception as error:
             raised.append(error)  # Hydra would print a line of its own
@@ -121,6 +110,18 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     if raised:
         raise raised[0]
+
+
+def _import(module: str) -> None:
+    """Import a command's module without looking for garbage: imports leave none, and the search would take a second."""
+    gc.disable()
+    try:
+        importlib.import_module(module)
+        if module == _TASKS["train"].rpartition(".")[0]:  # with --multirun it is a study
+            importlib.import_module("sweeps.study.study")
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _parse_options(command: str, arguments: list[str]) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write named tensors and text about them; returns the digest of the tensors."""
-    kept = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    kept = {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}  # tied ones are apart
     save_file(kept, path, dict(metadata))
     return digest_weights(kept)
 

@@ -9,8 +9,6 @@ from alembic.util import CommandError
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
@@ -97,6 +95,10 @@ def _open(uri: str, experiment_name: str, artifact_root: str | None, create: boo
 
 def _adopt_engines(uri: str) -> None:
     """Set up the engines of MLflow's two stores in a database: MLflow keeps one of each for all its clients."""
+    # MLflow imports these with its first query; a command that only reads a server does without.
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     adopt_engine(SqlAlchemyStore(uri, "mlruns").engine)  # type: ignore[no-untyped-call]
     adopt_engine(RegistryStore(uri).engine)  # type: ignore[no-untyped-call]
 

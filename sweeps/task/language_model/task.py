@@ -22,7 +22,6 @@ from makemore.optimizer import OPTIMIZERS, Optimizer
 from makemore.schedule import SCHEDULES, Schedule
 from makemore.train import TrainConfig, TrainResult, generator_for, one_thread
 from sweeps.errors import RequestError
-from sweeps.task.language_model.pictures import draw_curve, draw_embedding
 from sweeps.task.language_model.sources import DataConfig, WordList, load_words
 from sweeps.task.language_model.trained import TrainedModel
 from sweeps.task.language_model.weights import load_weights, save_weights
@@ -186,6 +185,8 @@ class LanguageModel(Task):
 
     def draw(self, trained: Trained, curve: Sequence[Mapping[str, float]], folder: Path) -> None:
         """Draw the loss curve, and the embedding where the model has one."""
+        from sweeps.task.language_model.pictures import draw_curve, draw_embedding  # Matplotlib takes long to import
+
         model = _language_model(trained)
         draw_curve(curve, folder / "loss_curve.png")
         embedding = model.config.embedding(model.module)
