@@ -56,7 +56,10 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
             ["train", "schedule.decay_at=0.5"],
             "schedule.decay_at is not a key of schedule=cosine; it must be lr, warmup or",
         ),
-        (["train", "modle=mlp"], "modle is not a key; did you mean model? it must be study, tracking, task, data, model"),
+        (
+            ["train", "modle=mlp"],
+            "modle is not a key; did you mean model? it must be study, tracking, task, data, model",
+        ),
         (["train", "experment=best"], "experment is not a key; did you mean experiment? it must be study"),
         (["train", "study.nam=x"], "study.nam is not a key of study; did you mean name? it must be name, storage"),
         (["compare", "topp=3"], "topp is not a key; did you mean top? it must be"),
@@ -140,7 +143,10 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["tarin"], "there is no command tarin"),
         (["train", "model=ngram", "model.order=7"], "model.order is 7; it must be >= 0 and <= 6"),
         (["train", "model=ngram", "model.estimator=laplace"], "it must be additive or kneser_ney"),
-        (["lr-find", "model=ngram"], "model is ngram; it must be mlp or your own: counts have no learning rate to find"),
+        (
+            ["lr-find", "model=ngram"],
+            "model is ngram; it must be mlp or your own: counts have no learning rate to find",
+        ),
         (["sweep", "model=ngram"], "order, estimator, smoothing or discount: is space=quick for another model?"),
         (["sweep", "space=none", "model=ngram", "train.steps=10,20"], "train.steps cannot be searched"),
         (
