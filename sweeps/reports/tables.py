@@ -151,7 +151,8 @@ def to_text(table: pd.DataFrame) -> str:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, with all digits."""
-    plain = table.astype(object).map(_markdown_cell)
+    cells = {key: pd.Series([_markdown_cell(cell) for cell in table[key]], dtype=object) for key in table}
+    plain = pd.DataFrame(cells)  # of objects: a column of numbers would turn None into NaN
     return str(plain.to_markdown(index=False, missingval="-"))
 
 

@@ -19,6 +19,7 @@ import sweeps.reports.paired
 from makemore.data import GIVEN_NAMES, read_words, split_words
 from sweeps.cli import run
 from sweeps.reports.pictures import pareto_front, short_names
+from sweeps.reports.tables import to_markdown
 from sweeps.task.item_losses import write_item_losses
 from sweeps.task.language_model.weights import load_weights
 from sweeps.tracking.runs import Metric, Param
@@ -319,6 +320,14 @@ def test_infinite_and_missing_figures_come_last(makemore: Makemore, workdir: Pat
     assert [row["run_id"] for row in rows(makemore)] == [row["run_id"] for row in rows(makemore, f"by={by}")]
     shown = [line.split() for line in makemore("compare", f"by={by}").out.splitlines()[2:]]
     assert [line[2] for line in shown] == ["2.5000", "inf", "-"]
+
+
+def test_what_is_missing_is_a_dash_in_markdown() -> None:
+    trials = pd.array([1, None], dtype="Int64")
+    table = pd.DataFrame({"number": [2.5, math.nan], "text": ["a|b", None], "trial": trials})
+    *_, first, second = to_markdown(table).splitlines()
+    assert first.split() == ["|", "2.5", "|", "a\\|b", "|", "1", "|"]
+    assert second.split() == ["|", "-", "|", "-", "|", "-", "|"]
 
 
 def test_a_confirming_run_that_diverged_makes_the_mean_infinite(makemore: Makemore, workdir: Path) -> None:

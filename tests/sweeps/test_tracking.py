@@ -28,8 +28,7 @@ def test_importing_the_records_changes_no_variable_and_no_log_level() -> None:
         "import logging, os, mlflow.artifacts, mlflow.tracking, sqlalchemy\n"
         "def state():\n"
         "    names = ('', 'alembic', 'mlflow', 'sqlalchemy', 'optuna')\n"
-        "    levels = {name: logging.getLogger(name).level for name in names}\n"
-        "    return dict(os.environ), levels\n"
+        "    return dict(os.environ), [logging.getLogger(name).level for name in names]\n"
         f"before = state(); import {imports}\n"
         "print(state() == before)"
     )
