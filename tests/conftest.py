@@ -109,6 +109,18 @@ def makemore(
     return call
 
 
+@pytest.fixture
+def own_code() -> Iterator[None]:
+    """What a test imports from its own folder is forgotten after it: another test has other modules of the names."""
+    path, modules = list(sys.path), set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).parent == Path.cwd():
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def names_file() -> Path:
     """The lectures' names.txt, which is not ours to ship."""
