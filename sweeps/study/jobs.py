@@ -12,15 +12,15 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeps.config.reading import one_line
 from sweeps.errors import RequestError
 from sweeps.search.space import Setting
-from sweeps.search.space import format_override
+from sweeps.search.sweep_words import format_override
 
 
 class Jobs:
     """The Hydra jobs of a study.
 
-    Hydra takes 60 ms to compose a config. So it composes one for each choice of groups (schedule=cosine, ...), and plain
-    values are set on a copy, as Hydra itself does at the end of composing. What was composed goes along to workers in
-    other processes.
+    Hydra takes 60 ms to compose a config. So it composes one for each choice of groups (schedule=cosine, ...), and
+    plain values are set on a copy, as Hydra itself does at the end of composing. What was composed goes along to
+    workers in other processes.
     """
 
     def __init__(self, hydra_context: HydraContext, cfg: DictConfig, fixed: list[str]) -> None:

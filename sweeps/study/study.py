@@ -15,7 +15,8 @@ from makemore.limits import check
 from sweeps.config.reading import check_study_name, read_node, read_run_config
 from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
-from sweeps.search.samplers import make_pruner, make_sampler
+from sweeps.search.pruners import make_pruner
+from sweeps.search.samplers import make_sampler
 from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
 from sweeps.study.identity import Identity, identify
 from sweeps.study.jobs import Jobs

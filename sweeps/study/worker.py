@@ -20,7 +20,8 @@ from makemore.ngram import NgramConfig
 from makemore.train import Diverged, InfiniteLoss
 from sweeps.config.reading import one_line, read_run_config
 from sweeps.errors import RequestError
-from sweeps.search.samplers import make_pruner, make_sampler, suggest
+from sweeps.search.pruners import make_pruner
+from sweeps.search.samplers import make_sampler, suggest
 from sweeps.search.space import Setting, Space
 from sweeps.study.jobs import Jobs
 from sweeps.study.runs import OpenRun, RunOutcome, TrialOf, open_run
