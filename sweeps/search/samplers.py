@@ -1,33 +1,22 @@
-"""How a study chooses its next trial and which trials stop early: Optuna's samplers and pruners, from the config."""
+"""How a study draws the settings of its trials: Optuna's samplers, from the config."""
 
-import copy
 import hashlib
-import itertools
-import math
-import random
-import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import optuna
-from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial
 
-from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
-from sweeps.search.space import Setting, Space, grid_of
+from sweeps.search.grid import points_of
+from sweeps.search.instantiate import make_checked, without_warnings
+from sweeps.search.space import Setting, Space
 
-warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of features that conf/sampler chooses knowingly
-
-
-_GRID = 10_000  # points
 _DRAWS = 200  # of settings, until one is within the constraints
 
 
@@ -35,18 +24,18 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Set
     """The sampler of the config's `sampler` node.
 
     Args:
-        allows: whether the space's constraints leave a setting in.
+        allows: whether a setting is within the space's constraints.
 
     Raises:
-        RequestError: arguments that the sampler does not take, or a grid of what has no grid.
+        RequestError: arguments that the sampler does not take, or a grid of a space that has none.
     """
-    with_seed = _build("sampler", lambda: instantiate(cfg.sampler))
+    with_seed = make_checked("sampler", lambda: instantiate(cfg.sampler))
     if not isinstance(with_seed, partial):
         raise RequestError("sampler._partial_ must be true: the study adds the seed")
     grid = None
     if with_seed.func is GridSampler:
         # Every point is queued when the study starts: Optuna's own sampler forgets points whose worker died, and
-        # repeats those that others are running.
+        # repeats those that other processes are running.
         grid, with_seed = points_of(space, seed), partial(RandomSampler)
     elif space.settings:
         raise RequestError(
@@ -55,52 +44,11 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Set
 
     def make() -> StudySampler:
         sampler = StudySampler(with_seed, seed, space, allows, grid)
-        suggest(optuna.create_study(sampler=sampler).ask(), space)  # some find out only when they are used
+        trial = optuna.create_study(sampler=sampler).ask()
+        suggest(trial, space)  # some samplers check their arguments only when they are used
         return sampler
 
-    return _build("sampler", make)  # type: ignore[no-any-return]
-
-
-def make_pruner(cfg: DictConfig) -> BasePruner:
-    """The pruner of the config's `pruner` node; none where a run is evaluated once, at its end.
-
-    Raises:
-        RequestError: arguments that the pruner does not take.
-    """
-
-    def make() -> BasePruner:
-        if cfg.train.evaluations == 1:
-            return NopPruner()
-        pruner: BasePruner = instantiate(cfg.pruner)
-        trial = optuna.create_study(pruner=pruner).ask()  # some find out only when they are used
-        trial.report(0.0, 1)
-        trial.should_prune()
-        return pruner
-
-    return _build("pruner", make)  # type: ignore[no-any-return]
-
-
-def _build(group: str, make: Callable[[], Any]) -> Any:
-    try:
-        return make()
-    except (HydraException, ImportError, TypeError, ValueError) as error:
-        raise RequestError(f"{group} cannot be made: {one_line(error)} (conf/{group}/ has the defaults)") from None
-
-
-def points_of(space: Space, seed: int) -> list[Setting]:
-    """Every point of a space's grid, in an order that the seed decides: a part of them is a sample of all.
-
-    Raises:
-        RequestError: too many, or a space that has no grid.
-    """
-    grid, settings = grid_of(space), space.settings or [{}]
-    count = len(settings) * math.prod(len(values) for values in grid.values())
-    if count > _GRID:
-        raise RequestError(f"sampler=grid has {count} points; it may have {_GRID}: use sampler=qmc, or fewer values")
-    rows = list(itertools.product(*grid.values()))
-    points = [setting | dict(zip(grid, values, strict=True)) for setting in settings for values in rows]
-    random.Random(seed).shuffle(points)
-    return points
+    return make_checked("sampler", make)
 
 
 def suggest(trial: Trial, space: Space) -> Setting:
@@ -120,12 +68,11 @@ def suggest(trial: Trial, space: Space) -> Setting:
 
 
 class StudySampler(BaseSampler):
-    """A sampler whose draws depend on the study's seed and the trial's number, within conditions and constraints.
+    """A sampler whose draws follow from the study's seed, the trial's number and the study's storage.
 
-    A sampler seeded once would, in a resumed study, repeat the trials that the study has; so it is made anew for each
-    trial, and learns from the study's storage alone. A whole setting is drawn, as Optuna's relative sampling, when the
-    first of its values is asked for, and not before: a trial is opened while the study is locked, and drawn when it no
-    longer is.
+    A sampler that is seeded once would, in a resumed study, repeat the trials that the study has; so it is made anew
+    for each trial. A whole setting is drawn at once, within conditions and constraints, when the first of its values is
+    asked for: a trial is opened while the study is locked, and its setting drawn when the study no longer is.
     """
 
     def __init__(
@@ -138,8 +85,8 @@ class StudySampler(BaseSampler):
     ) -> None:
         self._make, self._seed, self._space, self._allows = make, seed, space, allows
         self.grid = grid  # the settings to try, and no others; None: settings are drawn
-        self._sampler = make(seed=seed)
-        self._one_sequence = isinstance(self._sampler, QMCSampler)  # kept in the study's storage
+        self._sampler = self._make_sampler(seed)
+        self._one_sequence = isinstance(self._sampler, QMCSampler)  # its position is kept in the study's storage
         self._setting: Setting = {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -160,26 +107,29 @@ class StudySampler(BaseSampler):
         return self._setting
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, distribution: Any) -> Any:
-        """The value in the setting: asked for where rounding, of a logarithm, puts it a hair outside of its range."""
+        """The value in the setting: Optuna asks here where rounding a logarithm puts it a hair outside of its range."""
         return self._setting[name]
+
+    def _make_sampler(self, seed: int) -> BaseSampler:
+        return without_warnings(lambda: self._make(seed=seed))
 
     def _reseed(self, number: int, attempt: int) -> None:
         if not self._one_sequence:
             digest = hashlib.sha256(f"{self._seed} {number} {attempt}".encode()).digest()
-            self._sampler = self._make(seed=int.from_bytes(digest[:4], "big"))
+            self._sampler = self._make_sampler(int.from_bytes(digest[:4], "big"))
 
     def _draw(self, study: optuna.Study, trial: FrozenTrial) -> Setting:
         """A setting within the constraints, with the values that the trial was queued with."""
         given = trial.system_attrs.get("fixed_params", {})
         for attempt in range(1, _DRAWS + 1):
-            inner, now = self._sampler, cast(optuna.Study, _ReadOnce(study))
-            relative = inner.sample_relative(now, trial, inner.infer_relative_search_space(now, trial))
+            sampler = self._sampler
+            relative = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
             known = {**relative, **given}
             setting: Setting = {}
             for key, distribution in self._space.distributions.items():
                 if self._space.is_active(key, setting):
                     if key not in known:
-                        known[key] = inner.sample_independent(now, trial, key, distribution)
+                        known[key] = sampler.sample_independent(study, trial, key, distribution)
                     setting[key] = known[key]
             if self._allows(setting):
                 return setting
@@ -188,23 +138,3 @@ class StudySampler(BaseSampler):
             f"space.constraints.parameters is {self._space.most_parameters}; none of {_DRAWS} settings drawn has so "
             "few weights; narrow model.block_size, model.embedding_size or model.hidden_neurons, or raise it"
         )
-
-
-class _ReadOnce:
-    """A study whose trials are read from its storage once, where a sampler would do so again for each step of a draw.
-
-    For one draw: a sampler may learn from those that it made before for the same trial, as GPSampler does.
-    """
-
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-        self._trials: list[FrozenTrial] | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def _get_trials(self, deepcopy: bool = True, states: Any = None, use_cache: bool = False) -> list[FrozenTrial]:
-        if self._trials is None:
-            self._trials = self._study._get_trials(deepcopy=False)
-        found = [trial for trial in self._trials if states is None or trial.state in states]
-        return copy.deepcopy(found) if deepcopy else found

@@ -1,46 +1,31 @@
-"""Hydra's sweep words as Optuna distributions."""
+"""Search spaces: what is searched, on which conditions, within which limits."""
 
-import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    IntervalSweep,
-    Override,
-    Quote,
-    QuotedString,
-    RangeSweep,
-    Transformer,
-)
-from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from makemore.limits import LimitError
-from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
+from sweeps.search.distributions import edge_of, has_value, in_words, same_value
+from sweeps.search.sweep_words import parse_overrides, to_distribution
 
 Distributions = dict[str, BaseDistribution]
 Setting = dict[str, Any]  # a value for each key that a trial searches
 Conditions = dict[str, dict[str, list[Any]]]  # key -> the values of other keys at which it is searched
 
-_EDGE = 0.05  # of a range
-
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    """A `space` node: what is searched, on which conditions, within which limits, and what is tried first, or only."""
+    """A `space` node: what is searched, on which conditions, within which limits, and which settings come first."""
 
     name: str
     params: dict[str, Any]  # key -> sweep words
     conditions: dict[str, Any]  # key -> {another key: the value, or list of values, at which the first is searched}
-    constraints: dict[str, Any]  # parameters: at most so many weights; null: any number
-    warm_start: list[Any]  # settings, with a name beside their keys
-    settings: list[Any]  # of their keys, these are all that is tried
+    constraints: dict[str, Any]  # {parameters: the most weights that a model may have; null: any number}
+    warm_start: list[Any]  # settings that are tried first, each with a name beside its keys
+    settings: list[Any]  # for the keys of these settings, nothing else is tried; empty: there is no such list
 
     def __post_init__(self) -> None:
         if set(self.constraints) != {"parameters"}:
@@ -65,48 +50,38 @@ class SpaceConfig:
 class Space:
     """The search space of a study."""
 
-    distributions: Distributions  # those that others depend on stand first
+    distributions: Distributions  # a key stands behind those that it depends on
     fixed: list[str]  # overrides that hold for every trial
     conditions: Conditions
-    most_parameters: int | None  # of a trial's model
-    settings: list[Setting]  # with all points of the other keys, these are the grid; none: every value of every key
+    most_parameters: int | None  # the most weights that a trial's model may have; None: any number
+    settings: list[Setting]  # the grid combines each of these with all values of the other keys; empty: no such list
 
     def is_active(self, key: str, setting: Setting) -> bool:
-        """Whether a key is searched, given the values of the keys before it."""
+        """Whether a key is searched, given the values of the keys that stand before it."""
         return all(
-            any(_same(setting.get(other), value) for value in values)
+            any(same_value(setting.get(other), value) for value in values)
             for other, values in self.conditions.get(key, {}).items()
         )
 
     def has(self, setting: Setting) -> bool:
         """Whether every value of a setting is in the space."""
-        return all(key in self.distributions and _has(self.distributions[key], setting[key]) for key in setting)
+        return all(key in self.distributions and has_value(self.distributions[key], setting[key]) for key in setting)
 
     def edges(self, setting: Setting) -> list[str]:
-        """Of a setting's values those at an end of their range, in words; 0, where a range cannot go on, is none."""
-        found = []
+        """Which values of a setting are at an end of their range, in words."""
+        edges = []
         for key, value in setting.items():
-            ends = _ends(self.distributions[key])
-            if ends is None or value == 0:
-                continue
-            low, high, log = ends
-            place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
-            if not _EDGE < place < 1 - _EDGE:
+            if edge := edge_of(self.distributions[key], value):
                 shown = f"{value:.3g}" if isinstance(value, float) else value
-                found.append(f"{key}={shown} is at the {'lower' if place < 0.5 else 'upper'} end of its range")
-        return found
+                edges.append(f"{key}={shown} is at the {edge} end of its range")
+        return edges
 
     def words(self, key: str) -> str:
-        """What a key is searched over, for people."""
-        match self.distributions[key]:
-            case CategoricalDistribution(choices=choices):
-                return ", ".join(map(str, choices))
-            case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
-                return f"{low} to {high}" + (", log" if log else "")
-        raise TypeError(f"{key} has a distribution of an unknown kind")
+        """What a key is searched over, as people write it."""
+        return in_words(self.distributions[key])
 
     def describe(self) -> dict[str, str]:
-        """What makes it this space and no other, in words."""
+        """All that tells this space from another, in words."""
         words = {f"space {key}": repr(distribution) for key, distribution in self.distributions.items()}
         words |= {f"space {key} only at": repr(condition) for key, condition in self.conditions.items()}
         words |= {"space settings": repr(self.settings)} if self.settings else {}
@@ -117,15 +92,15 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
     """The search space of a config and the command line.
 
     Args:
-        arguments: overrides of the command line; they win: sweep words replace a key's, a value fixes it.
-        defaults: the values of all keys under given overrides, for conditions on a key that is not searched.
+        arguments: overrides of the command line, which win: sweep words replace those of a key, and a value fixes it.
+        defaults: gives the values of all keys under some overrides, for conditions on a key that is not searched.
 
     Raises:
         RequestError: words that are not a search space, or conditions that nothing can meet.
     """
     words = {key: f"{key}={value}" for key, value in config.params.items()}
     fixed: list[str] = []
-    given = _parse(arguments)
+    given = parse_overrides(arguments)
     for override in given:
         words.pop(override.key_or_group, None)
         if override.is_sweep_override():
@@ -137,7 +112,7 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
         key: CategoricalDistribution(list(dict.fromkeys(setting[key] for setting in settings)))
         for key in (settings[0] if settings else {})
     }
-    for override in _parse(list(words.values())):
+    for override in parse_overrides(list(words.values())):
         if override.is_sweep_override():
             distributions[override.key_or_group] = to_distribution(override)
         else:
@@ -152,7 +127,7 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
 
 
 def _without(settings: list[Setting], keys: set[str]) -> list[Setting]:
-    """What is left of settings without some keys; of equal ones, the first."""
+    """The settings without some keys; of settings that are then equal, the first."""
     left: list[Setting] = []
     for setting in settings:
         rest = {key: value for key, value in setting.items() if key not in keys}
@@ -164,7 +139,7 @@ def _without(settings: list[Setting], keys: set[str]) -> list[Setting]:
 def _resolve(
     distributions: Distributions, conditions: Conditions, defaults: Setting
 ) -> tuple[Distributions, Conditions]:
-    """Keys in an order in which each stands behind what it depends on; conditions on fixed keys are decided here."""
+    """The keys, each behind those that it depends on, and their conditions less those on fixed keys, decided here."""
     ordered: Distributions = {}
     remaining: Conditions = {}
     waiting = list(distributions)
@@ -176,68 +151,15 @@ def _resolve(
         needed: dict[str, list[Any]] = {}
         for other, values in conditions.get(key, {}).items():
             if other in ordered:
-                needed[other] = [value for value in values if _has(ordered[other], value)]
+                needed[other] = [value for value in values if has_value(ordered[other], value)]
             elif other in distributions or defaults.get(other) not in values:
-                needed[other] = []  # what it depends on is never searched itself, or fixed elsewhere
+                needed[other] = []  # the other key is never searched, or is fixed at another value
             if other not in distributions and other not in defaults:
                 raise RequestError(f"space.conditions.{key} depends on {other}, which is not a key of a run")
         if all(needed.values()):
             ordered[key] = distributions[key]
             remaining |= {key: needed} if needed else {}
     return ordered, remaining
-
-
-def to_distribution(override: Override) -> BaseDistribution:
-    """The distribution that Hydra's Optuna sweeper makes of a sweep override, but `range(a, b)` never yields b."""
-    value, name = override.value(), override.input_line
-    try:
-        if isinstance(value, ChoiceSweep):
-            choices: list[Any] = [Transformer.encode(choice) for choice in value.list]
-            return CategoricalDistribution(choices)
-        if isinstance(value, RangeSweep):
-            # In order also where Hydra would shuffle: a resumed study must have the same choices.
-            return CategoricalDistribution(list(value.range())) if value.shuffle else _range(value)
-        if isinstance(value, IntervalSweep):
-            return _interval(value)
-    except ValueError as error:
-        raise RequestError(f"{name} is not a search space: {error}") from None
-    raise RequestError(f"{name} cannot be searched; use choice(...), range(...) or interval(...)")
-
-
-def _range(words: RangeSweep) -> BaseDistribution:
-    start, stop, step = words.start, words.stop, words.step
-    if start is None or stop is None or not step:
-        raise ValueError("range needs a start, a stop and a step that is not 0")
-    # Decimals of what was typed: 0.1 + 0.1 + 0.1 must not pass 0.3.
-    first, end, stride = (Decimal(str(number)) for number in (start, stop, step))
-    count = math.ceil((end - first) / stride)
-    if count < 1:
-        raise ValueError("the range is empty")
-    low, high = sorted((first, first + (count - 1) * stride))
-    if any(isinstance(number, float) for number in (start, stop, step)):
-        return FloatDistribution(float(low), float(high), step=float(abs(stride)))
-    return IntDistribution(int(low), int(high), step=int(abs(stride)))
-
-
-def _interval(words: IntervalSweep) -> BaseDistribution:
-    start, end, log = words.start, words.end, "log" in words.tags
-    if start is None or end is None:
-        raise ValueError("interval needs a start and an end")
-    if isinstance(start, int) and isinstance(end, int):
-        return IntDistribution(start, end, log=log)
-    return FloatDistribution(float(start), float(end), log=log)
-
-
-def format_override(key: str, value: Any) -> str:
-    """A trial's choice as a Hydra override."""
-    if value is None:
-        return f"{key}=null"
-    if isinstance(value, bool):
-        return f"{key}={str(value).lower()}"
-    plain = re.compile(r"(?!(null|true|false|nan|inf)$)[a-z_][a-z0-9_./-]*", re.ASCII | re.IGNORECASE)
-    if isinstance(value, str) and not plain.fullmatch(value):
-        return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
-    return f"{key}={value}"
 
 
 def corners(space: Space) -> list[Setting]:
@@ -251,8 +173,8 @@ def corners(space: Space) -> list[Setting]:
     count = max([len(space.settings), *map(len, ends.values())])
     settings = [{key: values[corner % len(values)] for key, values in ends.items()} for corner in range(count)]
     if space.settings:
-        settings = [one | space.settings[corner % len(space.settings)] for corner, one in enumerate(settings)]
-    for key in space.conditions:  # at each of its ends while the keys that it depends on are as it needs them
+        settings = [setting | space.settings[corner % len(space.settings)] for corner, setting in enumerate(settings)]
+    for key in space.conditions:  # at each of its ends, while the keys that it depends on have the values it needs
         settings += [{**settings[0], **_needed(space, key), key: value} for value in ends[key]]
     return [_only_active(space, setting) for setting in settings]
 
@@ -273,67 +195,10 @@ def _only_active(space: Space, setting: Setting) -> Setting:
 
 
 def read_warm_start(config: SpaceConfig, space: Space) -> list[tuple[str, Setting]]:
-    """The config's settings to try first that are in the space, with their names and the keys that the space has."""
+    """Names and settings of the config's warm start that are in the space; keys that the space lacks are left out."""
     chosen = []
-    for place, one in enumerate(config.warm_start, 1):
-        setting = _only_active(space, one)
+    for place, given in enumerate(config.warm_start, 1):
+        setting = _only_active(space, given)
         if setting and space.has(setting):
-            chosen.append((str(one.get("name", f"setting {place} of space.warm_start")), setting))
+            chosen.append((str(given.get("name", f"setting {place} of space.warm_start")), setting))
     return chosen
-
-
-def _ends(distribution: BaseDistribution) -> tuple[float, float, bool] | None:
-    """The ends of what can be searched further, and whether it is so on a logarithmic scale; None for names."""
-    match distribution:
-        case CategoricalDistribution(choices=choices) if len(choices) > 2:
-            numbers = [choice for choice in choices if isinstance(choice, int | float) and not isinstance(choice, bool)]
-            return (min(numbers), max(numbers), False) if len(numbers) == len(choices) else None
-        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
-            return (low, high, log) if low < high else None
-    return None
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal, also where a step's multiple is not the decimal that was typed."""
-    if isinstance(one, float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=1e-9)
-    return bool(one == other)
-
-
-def _has(distribution: BaseDistribution, value: Any) -> bool:
-    try:
-        return bool(distribution._contains(distribution.to_internal_repr(value)))
-    except ValueError:
-        return False
-
-
-def grid_of(space: Space) -> dict[str, list[Any]]:
-    """Every value of each parameter that the space's settings do not give, for a grid search.
-
-    Raises:
-        RequestError: a parameter is continuous, or not every point of the grid is in the space.
-    """
-    if space.conditions or space.most_parameters:
-        what = "conditions" if space.conditions else "constraints.parameters"
-        raise RequestError(f"sampler=grid tries every point, but space.{what} leaves some out; use another sampler")
-    grid: dict[str, list[Any]] = {}
-    for key, distribution in space.distributions.items():
-        if space.settings and key in space.settings[0]:
-            continue
-        if isinstance(distribution, CategoricalDistribution):
-            grid[key] = list(distribution.choices)
-        elif isinstance(distribution, IntDistribution) and not distribution.log:
-            grid[key] = list(range(distribution.low, distribution.high + 1, distribution.step))
-        elif isinstance(distribution, FloatDistribution) and distribution.step is not None:
-            count = round((distribution.high - distribution.low) / distribution.step) + 1
-            grid[key] = [distribution.low + position * distribution.step for position in range(count)]
-        else:
-            raise RequestError(f"{key} is searched over an interval; sampler=grid needs choice(...) or range(...)")
-    return grid
-
-
-def _parse(overrides: list[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(overrides=overrides)
-    except HydraException as error:
-        raise RequestError(one_line(error)) from None

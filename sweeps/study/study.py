@@ -16,7 +16,8 @@ from sweeps.config.names import check_study_name
 from sweeps.config.reading import read_node
 from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
-from sweeps.search.samplers import make_pruner, make_sampler
+from sweeps.search.pruners import make_pruner
+from sweeps.search.samplers import make_sampler
 from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
 from sweeps.study.identity import Identity, identify
 from sweeps.study.jobs import Jobs

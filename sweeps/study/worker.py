@@ -1,6 +1,5 @@
 """A worker of a study: takes trials, trains them as Hydra jobs, tells how they ended, until nothing is left to do."""
 
-import gc
 import itertools
 import math
 import os
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from hydra.core.utils import JobStatus
 from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
@@ -21,7 +19,8 @@ from optuna.trial import Trial, TrialState
 from makemore.train import Diverged
 from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
-from sweeps.search.samplers import make_pruner, make_sampler, suggest
+from sweeps.search.pruners import make_pruner
+from sweeps.search.samplers import make_sampler, suggest
 from sweeps.search.space import Setting, Space
 from sweeps.study.jobs import Jobs
 from sweeps.study.runs import OpenRun, RunOutcome, TrialOf, open_run
@@ -37,7 +36,6 @@ from sweeps.trials.trials import GivenUp, Trials
 STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 _GIVEN_UP = "given up as dead"
 _POLL_SECONDS = 0.2  # while others run the last trials
-_OBJECTS = 50_000  # made and not freed, until Python looks for garbage: some ten trials
 
 
 @dataclass(frozen=True)
@@ -158,9 +156,6 @@ class Worker:
         Raises:
             KeyboardInterrupt: the worker was interrupted; its trial is recorded as such.
         """
-        # Or Python would look for garbage several times a trial, and among all that was imported.
-        gc.freeze()
-        gc.set_threshold(_OBJECTS)
         with self._interruption.watched():
             standing = self._search()
             if self._plan.confirm.top and standing.ranking and not self._stops():
@@ -252,16 +247,18 @@ class Worker:
 
                 def task(cfg: DictConfig) -> float | None:
                     nonlocal ending
-                    ending = self._train(phase, trial, cfg, of)
+                    try:
+                        ending = self._train(phase, trial, cfg, of)
+                    except Exception as error:
+                        ending = Ending(TrialState.FAIL, f"its end could not be recorded: {one_line(error)}")
+                        raise  # Hydra's callbacks are told that the job failed
                     return ending.outcome.dev_loss if ending.outcome else None
 
-                job = self._plan.jobs.run(setting, task, of.number, of.subdir)
+                self._plan.jobs.run(setting, task, of.number, of.subdir)
             except Exception as error:  # of the job, not of its task
                 ending = Ending(TrialState.FAIL, one_line(error))
                 _tell(phase.trials, trial, ending, {})
                 return ending
-        if job.status == JobStatus.FAILED:
-            return Ending(TrialState.FAIL, f"its end could not be recorded: {one_line(job._return_value)}")
         return ending
 
     def _train(self, phase: Phase, trial: Trial, cfg: DictConfig, of: TrialOf) -> Ending:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweeps.config.files import conf_dir
 from sweeps.errors import RequestError
-from sweeps.search.space import format_override
+from sweeps.search.sweep_words import format_override
 from sweeps.study.jobs import Jobs
 
 

@@ -7,11 +7,15 @@ from hydra.core.override_parser.types import QuotedString
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 
 from sweeps.config.files import conf_dir
 from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
-from sweeps.search.space import Space, SpaceConfig, corners, format_override, grid_of, read_space, read_warm_start
+from sweeps.search.distributions import has_value
+from sweeps.search.grid import grid_of
+from sweeps.search.space import Space, SpaceConfig, corners, read_space, read_warm_start
+from sweeps.search.sweep_words import format_override
 
 CATEGORIES = CategoricalDistribution
 
@@ -69,6 +73,26 @@ def test_a_range_never_yields_its_end_and_yields_all_before_it(start: int, lengt
 def test_words_that_are_no_search_space_are_refused_by_name(words: str) -> None:
     with pytest.raises(RequestError, match="key="):
         read({}, f"key={words}")
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        CATEGORIES([1, "x", None, True]),
+        IntDistribution(2, 8, step=3),
+        IntDistribution(1, 64, log=True),
+        FloatDistribution(0.1, 0.7, step=0.2),
+        FloatDistribution(1e-3, 1.0, log=True),
+    ],
+)
+def test_a_distribution_has_the_values_that_optuna_takes_for_it(distribution: BaseDistribution) -> None:
+    for value in (1, 2, 5, 6, 8, 3.5, 0.1, 0.5, 0.1 + 2 * 0.2, 0.6, 0.7, 1.0, 65, -1, "x", "1", None):
+        try:
+            create_trial(value=0.0, params={"key": value}, distributions={"key": distribution})
+            takes = True
+        except ValueError:
+            takes = False
+        assert has_value(distribution, value) == takes, value
 
 
 def test_the_command_line_overrides_the_space_and_can_fix_a_key_of_it() -> None:

@@ -23,7 +23,8 @@ import sweeps.task.items
 from makemore.data import read_words
 from sweeps.config.files import conf_dir
 from sweeps.config.reading import read_node
-from sweeps.search.space import Space, SpaceConfig, corners, format_override, read_space
+from sweeps.search.space import Space, SpaceConfig, corners, read_space
+from sweeps.search.sweep_words import format_override
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.store import MlflowClient
 
@@ -175,9 +176,9 @@ def test_a_trial_whose_folder_cannot_be_written_has_failed(makemore: Makemore, w
     in_the_way.parent.mkdir(parents=True)
     in_the_way.touch()
     answer = makemore(*STUDY, "study.n_trials=2")
-    assert (answer.code, "trial 1 failed: [Errno 20] Not a directory" in answer.err) == (0, True)
+    assert (answer.code, "trial 1 failed: [Errno 17] File exists" in answer.err) == (0, True)
     assert [trial.state.name for trial in trials(workdir)] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert trials(workdir)[1].user_attrs["reason"].startswith("[Errno 20] Not a directory")
+    assert trials(workdir)[1].user_attrs["reason"].startswith("[Errno 17] File exists")
 
 
 def fail_to_send(monkeypatch: pytest.MonkeyPatch, at: int) -> None:

@@ -1,0 +1,66 @@
+"""What a search space asks of Optuna's distributions."""
+
+import math
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+_EDGE = 0.05  # of a range: a value this near to an end counts as being at it
+
+
+def has_value(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether the distribution can give a value."""
+    try:
+        number = distribution.to_internal_repr(value)
+    except ValueError:  # not among the choices, or not a number
+        return False
+    match distribution:
+        case CategoricalDistribution():
+            return True
+        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=step):
+            steps = 0.0 if step is None else (number - low) / step
+            return low <= number <= high and math.isclose(steps, round(steps), abs_tol=1e-8)
+    raise TypeError(f"{distribution} is of an unknown kind")
+
+
+def same_value(value: Any, other: Any) -> bool:
+    """Whether two values are equal, or a multiple of a step is the decimal that was typed."""
+    if isinstance(value, float) and isinstance(other, int | float):
+        return math.isclose(value, other, rel_tol=1e-9)
+    return bool(value == other)
+
+
+def in_words(distribution: BaseDistribution) -> str:
+    """What is searched, as people write it."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return ", ".join(map(str, choices))
+        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+            return f"{low} to {high}" + (", log" if log else "")
+    raise TypeError(f"{distribution} is of an unknown kind")
+
+
+def edge_of(distribution: BaseDistribution, value: Any) -> str | None:
+    """The end, "lower" or "upper", of a range that a value is at; None at neither, or where there is no range.
+
+    At 0 a range cannot go on, so 0 is at no end.
+    """
+    ends = _ends(distribution)
+    if ends is None or value == 0:
+        return None
+    low, high, log = ends
+    place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+    if _EDGE < place < 1 - _EDGE:
+        return None
+    return "lower" if place < 0.5 else "upper"
+
+
+def _ends(distribution: BaseDistribution) -> tuple[float, float, bool] | None:
+    """The ends of a range, and whether it is searched on a logarithmic scale; None for names, and for one value."""
+    match distribution:
+        case CategoricalDistribution(choices=choices) if len(choices) > 2:
+            numbers = [choice for choice in choices if isinstance(choice, int | float) and not isinstance(choice, bool)]
+            return (min(numbers), max(numbers), False) if len(numbers) == len(choices) else None
+        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+            return (low, high, log) if low < high else None
+    return None
