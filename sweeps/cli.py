@@ -16,20 +16,20 @@ makemore: hyperparameter sweeps for small character-level language models
   makemore train [overrides]        one run, logged
   makemore sweep [overrides]        a study (the same as makemore train --multirun)
   makemore compare [overrides]      the runs of a study, best dev loss first
-  makemore ladder [overrides]       from guessing to a sweep's winner: what each rung buys
+  makemore ladder [overrides]       from guessing to a sweep's winner: how much each step helps
   makemore sample [overrides]       new words from a study's winner, or from a run
   makemore final-test study.name=S  the one look at the test split, for a study's winner
-  makemore looks [overrides]        the looks that were taken, verified
+  makemore looks [overrides]        the looks that were taken, with their records verified
   makemore lr-find [overrides]      the learning-rate range test, with its picture
   makemore ui [overrides]           the MLflow UI on the configured records
   makemore dashboard [overrides]    optuna-dashboard on the configured studies
 
 Overrides are Hydra's: makemore train model.block_size=5 schedule=one_cycle schedule.lr=0.01
-What a command takes, with its defaults: makemore COMMAND --help, or --cfg job
+The keys of a command, with their defaults: makemore COMMAND --help, or --cfg job
 Shell completion: eval "$(makemore -sc install=bash)"
 """
 
-_TASKS = {  # what takes the composed config, and returns what is printed
+_TASKS = {  # the function of each command: it takes the composed config and returns the text to print
     "train": "sweeps.commands.train.train",
     "compare": "sweeps.commands.compare.compare",
     "ladder": "sweeps.commands.ladder.ladder",
@@ -48,17 +48,17 @@ def main() -> None:
     """Run the command line and exit with its code."""
     quiet_mlflow()
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends as an interrupted one does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends like an interrupted study
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = _interrupted()
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     if "sweeps.databases" in sys.modules:
         sys.modules["sweeps.databases"].close_databases()
-    gc.freeze()  # or the last collection would take a second
+    gc.freeze()  # skips the last garbage collection, which would take a second
     sys.exit(code)
 
 
@@ -89,7 +89,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
 
     options = _parse_options(command, arguments)
     explains = options.cfg or options.info or options.help or options.hydra_help or options.shell_completion
-    if command == "sweep":  # Hydra takes one of its modes at a time: what explains a sweep does not run it
+    if command == "sweep":  # Hydra refuses --multirun together with an option that only explains
         command, arguments = "train", arguments if explains or options.multirun else ["--multirun", *arguments]
     config_name = "config" if command == "train" else command.replace("-", "_")
     sys.argv = [sys.argv[0], *arguments]
@@ -105,7 +105,7 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
             if text := getattr(sys.modules[module], function)(cfg):
                 print(text)
         except Exception as error:
-            raised.append(error)  # Hydra would print a line of its own
+            raised.append(error)  # if Hydra saw the error, it would print a line of its own
 
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     if raised:
@@ -125,7 +125,7 @@ def _import(module: str) -> None:
 
 
 def _parse_options(command: str, arguments: list[str]) -> Any:
-    """Hydra's options, read ahead: what is wrong with them is said in one line."""
+    """Hydra's options, parsed before Hydra does, so that a wrong option is refused in one line."""
     from hydra._internal.utils import get_args_parser
 
     from sweeps.errors import RequestError
@@ -142,7 +142,7 @@ def _parse_options(command: str, arguments: list[str]) -> Any:
 
 
 def _report_errors(command: str, action: Callable[[], None]) -> int:
-    """Run; say what went wrong in one line, with the exit code that belongs to it."""
+    """The exit code of an action, after printing what went wrong, if anything did, in one line."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -153,7 +153,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
         action()
     except TestSplitAlreadyUsed as used:
         print(used)
-        print("makemore: this look was taken before; nothing was read again", file=sys.stderr)
+        print("makemore: this look was taken before; the test split was not read again", file=sys.stderr)
         return SPENT
     except ChainBroken as broken:
         print(broken)
@@ -164,7 +164,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
         return _refuse(one_line(error))
     except KeyboardInterrupt:
         return _interrupted(command)
-    except SystemExit as error:  # Hydra's way to end
+    except SystemExit as error:  # Hydra ends this way after an option that only explains
         return error.code if isinstance(error.code, int) else FAILED
     except BrokenPipeError:
         raise
@@ -172,7 +172,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
         if os.environ.get("MAKEMORE_TRACEBACK"):
             raise
         kind = "" if type(error).__module__.startswith(("makemore.", "sweeps.")) else f"{type(error).__name__}: "
-        if _raised_by_hydra(error):  # while it composed what was asked for
+        if _raised_by_hydra(error):  # while Hydra composed the config
             return _refuse(f"{kind}{one_line(error)}")
         print(f"makemore: {kind}{one_line(error)} (MAKEMORE_TRACEBACK=1 shows where)", file=sys.stderr)
         return FAILED
@@ -201,7 +201,7 @@ def _refuse(message: str) -> int:
 
 
 def _completed_command(arguments: list[str]) -> list[str]:
-    """Let Hydra complete the command that stands first on the line being typed."""
+    """The arguments with which Hydra completes the line that is being typed, beginning with the command."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
     if len(words) > 1 and words[1] in COMMANDS and (len(words) > 2 or line.endswith(" ")):

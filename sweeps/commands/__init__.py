@@ -1,1 +1,1 @@
-"""What a user types, a module for each command."""
+"""The commands that a user types, each in a module of its own."""

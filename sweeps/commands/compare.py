@@ -1,4 +1,4 @@
-"""`makemore compare`: runs and studies side by side, as a table, or as a page with pictures."""
+"""`makemore compare`: runs and studies side by side, as a table or as a page with pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _PAGE = "compare.html"
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """What is compared, and how it is shown."""
+    """The keys of `makemore compare`: what is compared, and how it is shown."""
 
     studies: list[Any]
     runs: list[Any]
@@ -45,7 +45,7 @@ class CompareConfig:
             raise LimitError("by", self.by, " or ".join(ROWS))
         if self.by == "setting" and self.baseline is not None:
             raise LimitError(
-                "baseline", self.baseline, "null with by=setting: one run's words are paired with another's"
+                "baseline", self.baseline, "null with by=setting: pairing compares single runs, not means of runs"
             )
         if self.top is not None:
             check("top", self.top, low=1)
@@ -53,10 +53,10 @@ class CompareConfig:
 
 
 def compare(cfg: DictConfig) -> str:
-    """What `makemore compare` prints: the comparison or, if it goes to a file, a line about the file.
+    """The text that `makemore compare` prints: the comparison or, if it goes to a file, a line about the file.
 
     Raises:
-        RequestError: a value that is not possible, no such study or run, or a baseline on other words.
+        RequestError: a value is wrong, a study or run does not exist, or the baseline has other dev items.
     """
     config: CompareConfig = read_node(CompareConfig, cfg, "")
     store = open_tracking(cfg, create=False)
@@ -72,7 +72,7 @@ def compare(cfg: DictConfig) -> str:
         table = leaderboard_table(board, _confirmations(studies), paired)
     comparison = Comparison(studies, len(config.runs), runs, table.head(config.top or len(table)), config.by)
     if config.format == "html":
-        from sweeps.reports.comparison_page import as_page  # brings plotly along
+        from sweeps.reports.comparison_page import as_page  # imports plotly, which takes long
 
         return _write(config.output or _PAGE, as_page(store, comparison, config.top is not None), comparison)
     text = comparison.as_text(config.format)
@@ -89,7 +89,7 @@ def _read_studies(store: TrackingStore, config: CompareConfig, name: str | int |
 
 
 def _read_runs(store: TrackingStore, config: CompareConfig, studies: Sequence[StudyResults]) -> dict[str, RunRecord]:
-    """All runs that are compared, by run id."""
+    """The runs that are compared, by run id."""
     runs = [run for study in studies for run in study.trials]
     if config.by == "setting":
         runs += [run for study in studies for run in study.confirming]
@@ -104,10 +104,10 @@ def _read_id(given: str, value: Any) -> str:
 
 
 def _find_baseline(store: TrackingStore, value: str | int | float, studies: Sequence[StudyResults]) -> RunRecord:
-    """The run that `baseline` names: a run, a study's winner or, if one study is compared, its trial of a number.
+    """The run that `baseline` names by run id, by study (its winner) or, with a single study, by trial number.
 
     Raises:
-        RequestError: no such run or study, or a study without a winner.
+        RequestError: no such run or study exists, or the study has no winner.
     """
     if isinstance(value, int) and len(studies) == 1:
         numbered = next((run for run in studies[0].trials if run.trial == value), None)
@@ -126,7 +126,7 @@ def _find_baseline(store: TrackingStore, value: str | int | float, studies: Sequ
 
 
 def _confirmations(studies: Sequence[StudyResults]) -> Mapping[str, Confirmation]:
-    """What fresh seeds said about trials, by the trials' run ids."""
+    """The confirmations of trials, by the trials' run ids."""
     return {
         run.run_id: confirmation
         for study in studies

@@ -1,4 +1,4 @@
-"""From guessing to a sweep's winner on one list of words: what does each rung buy?"""
+"""`makemore ladder`: how much each step from guessing to a sweep's winner lowers the dev loss."""
 
 import copy
 import itertools
@@ -41,14 +41,14 @@ _RENDERERS: dict[str, Callable[[pd.DataFrame], str]] = {
     "markdown": lambda table: to_markdown(formatted(table)),
 }
 _LOSS = ["dev_loss", "dev_loss_low", "dev_loss_high"]
-_LETTERS = 20  # of an invented word: guessing hardly ever ends one
+_MOST_LETTERS = 20  # longer invented words are cut: a model that guesses hardly ever ends a word
 
 
 @dataclass(frozen=True)
 class RungsConfig:
-    """What stands below the winner, and a file for the picture."""
+    """The rungs below the winner, and the file for the picture."""
 
-    rungs: dict[str, Any]  # name -> a `model` node; of a list, the value with the lowest dev loss is taken
+    rungs: dict[str, Any]  # name -> a `model` node; from a list of values, the one with the lowest dev loss is taken
     smoothing: list[Any]
     discount: list[Any]
     picture: str | None
@@ -61,7 +61,7 @@ class RungsConfig:
 
 @dataclass(frozen=True)
 class LadderConfig:
-    """The rungs, and how the table is printed."""
+    """The keys of `makemore ladder`: the rungs, and the format of the table."""
 
     ladder: RungsConfig
     format: str
@@ -73,34 +73,34 @@ class LadderConfig:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that may stand for a rung, and the values of the rung's lists that it has."""
+    """A config that may represent a rung, and its values of the keys for which the rung has lists."""
 
     cfg: DictConfig
     chosen: str
 
     @property
     def config_hash(self) -> str:
-        """Identity of the run."""
+        """The identity of the run that the config asks for (12 hex digits)."""
         return read_run_config(self.cfg).digest()
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A rung of the ladder, and the run that stands for it."""
+    """A rung of the ladder, and the run that represents it."""
 
     name: str
-    chosen: str  # the values that were chosen by dev loss
+    chosen: str  # the values that were chosen by dev loss, as "key=value key=value"
     run: RunRecord
 
 
 def ladder(cfg: DictConfig) -> str:
-    """What `makemore ladder` prints: a line a rung; the picture is drawn, and all of it is recorded.
+    """The text that `makemore ladder` prints: a table with a row for each rung. The picture is drawn and recorded.
 
-    The study comes first: it refuses what cannot be before anything is written. Rungs that are recorded already are
-    not trained again.
+    The study runs first, because it refuses a wrong request before anything is written. Rungs that are recorded
+    already are not trained again.
 
     Raises:
-        RequestError: a value that is not possible; nothing was started.
+        RequestError: a value is wrong; nothing was started.
         AllTrialsFailed: the study has no winner.
     """
     config: LadderConfig = read_node(LadderConfig, cfg, "")
@@ -111,14 +111,15 @@ def ladder(cfg: DictConfig) -> str:
     store = open_tracking(cfg)
     parent = open_ladder_run(store, name, items)
     try:
-        chosen = {rung: _choose(some) for rung, some in candidates.items()}
-        winner, of_winner = _winner(store, name)
+        chosen = {rung: _choose(choices) for rung, choices in candidates.items()}
+        winner, confirmation = _winner(store, name)
         table = tabulate(store, [*_train(store, name, parent.run_id, chosen), winner], items)
         remarks = [
-            f"Dev losses in nats per character, {items.split.rule} split of {items.name}; difference: to the rung "
-            f"before, word by word; low and high: 95 % intervals over {len(items.split.dev)} dev words.",
-            "What stands under chosen was chosen by these dev losses, which flatters them a little, the winner's most. "
-            + of_winner,
+            f"Dev losses in nats per character on the {items.split.rule} split of {items.name}. difference: dev loss "
+            "minus that of the rung before, paired by word. low and high: 95 % intervals over "
+            f"{len(items.split.dev)} dev words.",
+            "The values under chosen were chosen by these dev losses, which makes them slightly too low, the winner's "
+            "most. " + confirmation,
         ]
         _record(parent, table, remarks, config.ladder.picture)
     except BaseException as error:
@@ -133,17 +134,17 @@ def ladder(cfg: DictConfig) -> str:
 
 
 def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[Candidate]:
-    """One for each combination of the values in a rung's lists."""
+    """A candidate for each combination of the values in a rung's lists."""
     lists = {key: value for key, value in model.items() if isinstance(value, list)}
     if empty := [key for key, value in lists.items() if not value]:
-        raise RequestError(f"ladder.rungs.{rung}.{empty[0]} is []; it must be one value, or a list of them for n-grams")
-    found = []
+        raise RequestError(f"ladder.rungs.{rung}.{empty[0]} is []; it must be one value, or for n-grams a list of them")
+    candidates = []
     for values in itertools.product(*lists.values()):
         chosen = dict(zip(lists, values, strict=True))
-        one = copy.deepcopy(cfg)
-        one.model = {**model, **chosen}
+        rung_cfg = copy.deepcopy(cfg)
+        rung_cfg.model = {**model, **chosen}
         try:
-            task = read_run_config(one).task
+            task = read_run_config(rung_cfg).task
         except RequestError as error:
             raise RequestError(f"ladder.rungs.{rung}: {error}") from None
         if not isinstance(task, LanguageModel):
@@ -153,24 +154,24 @@ def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[Candi
             raise RequestError(
                 f"ladder.rungs.{rung}.{key} is {value}; it must be one value; n-grams alone may have a list of them"
             )
-        found.append(Candidate(one, " ".join(f"{key}={value}" for key, value in chosen.items())))
-    return found
+        candidates.append(Candidate(rung_cfg, " ".join(f"{key}={value}" for key, value in chosen.items())))
+    return candidates
 
 
 def _run_study() -> None:
-    """The study of this command's config, as `makemore sweep` runs it; what that prints goes to standard error."""
+    """Run the study of this command's config as `makemore sweep` would, with its output on standard error."""
     overrides = HydraConfig.get().overrides
     given = [line for line in overrides.hydra if not line.startswith("hydra.mode=")]
     with redirect_stdout(sys.stderr):
         hydra = GlobalHydra.instance().hydra
-        assert hydra is not None  # it runs this command
+        assert hydra is not None  # Hydra is running this command
         hydra.multirun(
             "ladder", task_function=lambda cfg: None, overrides=[*given, *overrides.task], with_log_configuration=False
         )
 
 
 def _counted_loss(cfg: DictConfig) -> float:
-    """The dev loss of a counted model, which is infinite where it finds a character impossible."""
+    """The dev loss of a counted model in nats per character; infinite where a dev character has probability zero."""
     config = read_run_config(cfg)
     split = config.deal_items().split
     with one_thread():
@@ -183,18 +184,20 @@ def _counted_loss(cfg: DictConfig) -> float:
 
 
 def _choose(candidates: list[Candidate]) -> Candidate:
-    """The one with the lowest dev loss; of equal ones, the first."""
-    return candidates[0] if len(candidates) == 1 else min(candidates, key=lambda one: _counted_loss(one.cfg))
+    """The candidate with the lowest dev loss; the first of equally good candidates."""
+    if len(candidates) == 1:
+        return candidates[0]
+    return min(candidates, key=lambda candidate: _counted_loss(candidate.cfg))
 
 
 def _recorded(store: TrackingStore, name: str) -> dict[str, RunRecord]:
-    """The finished runs of a ladder's rungs, by config hash: equal configs are trained once."""
+    """The newest finished run for each config hash among a ladder's rungs."""
     finished = [run for run in ladder_rungs(store, name) if run.state == TrialState.COMPLETE.name]
-    return {run.tags["config_hash"]: run for run in reversed(finished)}  # the newest of each
+    return {run.tags["config_hash"]: run for run in reversed(finished)}  # the newest comes last and stays
 
 
 def _train(store: TrackingStore, name: str, parent_id: str, chosen: dict[str, Candidate]) -> list[Rung]:
-    """All rungs, after training those that are not recorded yet."""
+    """All rungs below the winner, after training those that are not recorded yet."""
     known = _recorded(store, name)
     for rung, candidate in chosen.items():
         if candidate.config_hash not in known:
@@ -207,16 +210,19 @@ def _winner(store: TrackingStore, name: str) -> tuple[Rung, str]:
     """The study's winner as the last rung, and a sentence about its confirmation."""
     study = read_study(store, name)
     winner = study.winner
-    assert winner is not None  # the study would have raised
+    assert winner is not None  # the study raises AllTrialsFailed if it has none
     rung = Rung("winner", f"trial {winner.trial} of {len(study.trials)}", winner)
     if not study.confirmations:
         return rung, "The winner was not confirmed with fresh seeds."
     best = study.confirmations[0]
-    return rung, f"Over fresh seeds, the winner's mean is {best.mean:.4f} (standard deviation {best.sd:.4f})."
+    return rung, f"With fresh seeds, the winner's mean is {best.mean:.4f} (standard deviation {best.sd:.4f})."
 
 
 def tabulate(store: TrackingStore, rungs: Sequence[Rung], items: Items) -> pd.DataFrame:
-    """One row per rung: its dev loss and the difference to the row before, with intervals, and an invented word."""
+    """A row for each rung: its dev loss and the difference from the row before, with intervals, and an invented word.
+
+    Losses are in nats per character, intervals are 95 % over dev words, train_seconds are seconds.
+    """
     runs = [rung.run for rung in rungs]
     losses, terms = dev_losses(store, runs, dataset_digest(items, "dev"), lambda: items.split.dev)
     differences = [None, *means(losses.diff(dim=1), terms)] if len(rungs) > 1 else [None]
@@ -231,15 +237,15 @@ def tabulate(store: TrackingStore, rungs: Sequence[Rung], items: Items) -> pd.Da
 
 
 def _invented(store: TrackingStore, run_id: str, items: Items) -> str:
-    """The first of a run's samples that train does not have."""
+    """The first of a run's samples that is not a training word."""
     words = fetch_artifact(store, run_id, "samples.txt").read_text(encoding="utf-8").splitlines()
     known = set(items.split.train)
     word = next((word for word in words if word not in known), words[0])
-    return word if len(word) <= _LETTERS else f"{word[:_LETTERS]}…"
+    return word if len(word) <= _MOST_LETTERS else f"{word[:_MOST_LETTERS]}…"
 
 
 def _record(run: TrackedRun, table: pd.DataFrame, remarks: list[str], picture: str | None) -> None:
-    """Keep table and picture with the ladder's run."""
+    """Save the table and the picture with the ladder's run."""
     figure = draw(table)
     shown = "\n\n".join([to_markdown(formatted(table.drop(columns="run_id"))), *remarks])
     run.log_metrics({"dev_loss": table["dev_loss"].iloc[-1]})
@@ -253,7 +259,7 @@ def _record(run: TrackedRun, table: pd.DataFrame, remarks: list[str], picture: s
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Dev losses from the first rung at the bottom to the winner at the top, and what each step bought."""
+    """A picture of the dev losses, from the first rung at the bottom to the winner, with each step's difference."""
     rungs = list(range(len(table)))
     figure = Figure(figsize=(9, 1.2 + 0.45 * len(table)))
     axes = figure.add_axes((0.27, 0.14, 0.70, 0.80))
@@ -266,6 +272,6 @@ def draw(table: pd.DataFrame) -> Figure:
         label = f"{row['dev_loss']:.3f}{step}  {row['invented']}"
         axes.annotate(label, (row["dev_loss"], rung), (8, 4), textcoords="offset points", parse_math=False)
     axes.set_yticks(rungs, [f"{row['rung'].replace('_', ' ')}\n{row['chosen']}".strip() for row in rows])
-    room = 0.25 * (loss.max() - loss.min())  # for what stands beside the first rung
+    room = 0.25 * (loss.max() - loss.min())  # for the label beside the first rung
     axes.set(xlabel="dev loss, nats per character", xlim=(None, high.max() + room))
     return figure

@@ -1,4 +1,4 @@
-"""The learning-rate range test as a command: its suggestion, its picture, its record."""
+"""`makemore lr-find`: the learning-rate range test, with its suggestion, its picture and its run in MLflow."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from sweeps.tracking.store import open_tracking
 
 @dataclass(frozen=True)
 class LrFindConfig:
-    """The range, and a file for its picture."""
+    """The range of learning rates (`low` to `high` in `steps`), and the file for the picture."""
 
     low: float
     high: float
@@ -32,10 +32,10 @@ class LrFindConfig:
 
 
 def lr_find(cfg: DictConfig) -> str:
-    """What `makemore lr-find` prints: a learning rate, a range for a search, and where the picture is.
+    """The text that `makemore lr-find` prints: a learning rate, a range for a search, and where the picture is.
 
     Raises:
-        RequestError: the config asks for what cannot be; nothing is recorded.
+        RequestError: the request is wrong; nothing is recorded.
         NoRange: the loss did not fall.
     """
     run_config = read_run_config(cfg)
@@ -43,7 +43,7 @@ def lr_find(cfg: DictConfig) -> str:
     picture = config.picture
     task = run_config.task
     if not isinstance(task, LanguageModel):
-        raise RequestError(f"task is {run_config.task_name}; lr-find is for task=language_model")
+        raise RequestError(f"task is {run_config.task_name}; lr-find needs task=language_model")
     if task.model.counted:
         raise RequestError(
             f"model is {task.model_name}; it must be mlp or your own: counts have no learning rate to find"

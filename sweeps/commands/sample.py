@@ -1,4 +1,4 @@
-"""New words from a study's winner, or from a run."""
+"""`makemore sample`: new items from a study's winner, or from a run."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from sweeps.tracking.store import open_tracking
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How many words of which run, and how they are drawn."""
+    """The keys of `makemore sample`: how many items of which run, and how they are drawn."""
 
     run: str | None
     n: int
@@ -31,10 +31,10 @@ class SampleConfig:
 
 
 def sample(cfg: DictConfig) -> str:
-    """What `makemore sample` prints: words, one a line, then how many of them are new.
+    """The text that `makemore sample` prints: one item per line, then how many of them are new.
 
     Raises:
-        RequestError: no such run or study, or a value outside its range.
+        RequestError: no such run or study exists, or a value is outside its range.
     """
     config: SampleConfig = read_node(SampleConfig, cfg, "")
     store = open_tracking(cfg, create=False)
@@ -43,7 +43,7 @@ def sample(cfg: DictConfig) -> str:
         study = find_study(store, cfg.study.name)
         if study.winner is None:
             raise RequestError(
-                f"study.name is {study.name}; no trial of it is complete yet: wait, or makemore sweep on"
+                f"study.name is {study.name}; no trial of it is complete yet: wait, or continue it with makemore sweep"
             )
         run_id = study.winner.run_id
     else:
@@ -55,7 +55,7 @@ def sample(cfg: DictConfig) -> str:
 
 
 def _mark_known(drawn: list[str], recorded: RecordedRun) -> list[str]:
-    """The samples, those marked that stand in train, and how many are new, where that can still be said."""
+    """The samples, with those in train marked, and a last line that says how many are new, if the list is at hand."""
     item = recorded.config.task.item
     try:
         split = recorded.config.deal_items().split

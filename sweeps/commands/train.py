@@ -1,4 +1,4 @@
-"""One training run, logged."""
+"""`makemore train`: one training run, logged."""
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -9,11 +9,11 @@ from sweeps.tracking.store import open_tracking
 
 
 def train(cfg: DictConfig) -> str:
-    """Train what `cfg` says and record it as one MLflow run; returns what to say about it.
+    """The text that `makemore train` prints, after a training run that is recorded in MLflow.
 
     Raises:
-        RequestError: the config asks for what cannot be; nothing was recorded.
-        Exception: training failed or diverged; the run is recorded as such, with its curve so far.
+        RequestError: the request is wrong; nothing was recorded.
+        Exception: training failed or diverged; the run is recorded as failed, with its curve so far.
     """
     check_overrides(read_run_config(cfg), HydraConfig.get().overrides.task)
     run = open_run(cfg, lambda: open_tracking(cfg))

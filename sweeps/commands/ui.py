@@ -24,7 +24,7 @@ from sweeps.trials.storage import open_storage
 
 @dataclass(frozen=True)
 class UiConfig:
-    """Where a page is served."""
+    """The keys of `makemore ui` and `makemore dashboard`."""
 
     port: int
 
@@ -33,10 +33,10 @@ class UiConfig:
 
 
 def serve_ui(cfg: DictConfig) -> None:
-    """Serve the MLflow UI on loopback until interrupted; of a server, only say where it is.
+    """Serve the MLflow UI on loopback until interrupted; if tracking.uri is a server, only print its address.
 
     Raises:
-        RequestError: a bad port, or no records.
+        RequestError: the port is outside its range, or there are no records.
         OSError: the server ended by itself.
     """
     config: UiConfig = read_node(UiConfig, cfg, "")
@@ -48,7 +48,7 @@ def serve_ui(cfg: DictConfig) -> None:
     _announce("the MLflow UI", f"http://127.0.0.1:{port}", _newest_run(store), " in a few seconds (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    # Without its job executors, seven processes that serve other uses of MLflow.
+    # The job executors are seven processes that a UI for runs does not need.
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     server = subprocess.Popen(command, env={**os.environ, **settings}, start_new_session=True)
     try:
@@ -64,14 +64,14 @@ def serve_dashboard(cfg: DictConfig) -> None:
     """Serve optuna-dashboard on loopback until interrupted.
 
     Raises:
-        RequestError: a bad port, or no studies.
+        RequestError: the port is outside its range, or there are no studies.
     """
     from optuna_dashboard import wsgi
 
     config: UiConfig = read_node(UiConfig, cfg, "")
     url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True)
     storage = open_storage(url)
-    studies = [one for one in storage.get_all_studies() if is_study_name(one.study_name)]
+    studies = [study for study in storage.get_all_studies() if is_study_name(study.study_name)]
     newest = (studies[-1].study_name, f"/dashboard/studies/{studies[-1]._study_id}") if studies else None
     with make_server("127.0.0.1", _free_port(config.port), wsgi(storage), _Server, _Handler) as server:
         _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", newest, " (Ctrl-C ends it)")
@@ -79,20 +79,20 @@ def serve_dashboard(cfg: DictConfig) -> None:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread a request: a browser keeps several open."""
+    """A server with a thread for each request, because a browser keeps several connections open."""
 
     daemon_threads = True
 
 
 class _Handler(WSGIRequestHandler):
-    """Without a line on standard error for each request."""
+    """A request handler that logs nothing."""
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing."""
+        """Do nothing; the base class writes a line to standard error for each request."""
 
 
 def _announce(what: str, address: str, newest: tuple[str, str] | None, remark: str = "") -> None:
-    """Say where a page is, and where in it the newest study."""
+    """Print the address of a page, and the address of the newest study in it."""
     print(f"{what} is at {address}{remark}", flush=True)
     if newest is not None:
         name, place = newest
@@ -100,12 +100,13 @@ def _announce(what: str, address: str, newest: tuple[str, str] | None, remark: s
 
 
 def _newest_run(store: TrackingStore) -> tuple[str, str] | None:
-    """Name of the newest study, and the place of its run in the MLflow UI."""
+    """The name of the newest study, and the path of its run in the MLflow UI."""
     run = newest_study_run(store)
     return (run.tags["study"], f"/#/experiments/{store.experiment_id}/runs/{run.run_id}") if run else None
 
 
 def _free_port(wanted: int) -> int:
+    """The wanted port or the next free port after it; a port that the system picks where none of these is free."""
     for port in (*range(wanted, min(wanted + 100, 65536)), 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,1 +1,1 @@
-"""The one look at the test split; the only room that opens the door."""
+"""The one look at the test split. Only this room may read test items."""

@@ -1,4 +1,4 @@
-"""The list of looks, verified: the chain of hashes, and the copies in MLflow."""
+"""The list of looks, with its chain of hashes and its copies in MLflow verified."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from sweeps.trials.seal import CLAIM
 
 @dataclass(frozen=True)
 class LooksConfig:
-    """How the list is printed."""
+    """The format in which the list of looks is printed."""
 
     format: str
 
@@ -28,11 +28,11 @@ class LooksConfig:
 
 
 def list_looks(cfg: DictConfig) -> str:
-    """What `makemore looks` prints.
+    """The text that `makemore looks` prints: the looks of one study or of all studies.
 
     Raises:
-        RequestError: there are no records.
-        ChainBroken: the records were altered, or their copies do not agree; with the list, and what is broken.
+        RequestError: study.storage does not exist, or a value is wrong.
+        ChainBroken: a record was altered, or a copy in MLflow differs. The message is the list with what is broken.
     """
     config: LooksConfig = read_node(LooksConfig, cfg, "")
     url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
@@ -45,7 +45,8 @@ def list_looks(cfg: DictConfig) -> str:
     store = open_tracking(cfg, create=False)
     broken = looks.broken()
     broken += [
-        f"study {one['study']}: MLflow has a look that the database lacks" for one in lost_looks(store, looks.records())
+        f"study {copy['study']}: MLflow has a look that the database lacks"
+        for copy in lost_looks(store, looks.records())
     ]
     for claim in claims:
         broken += disagreements(store, claim.content, results.get(claim.content["study"]))
@@ -56,22 +57,22 @@ def list_looks(cfg: DictConfig) -> str:
 
 
 def lost_looks(store: TrackingStore, records: Sequence[Record]) -> list[dict[str, str]]:
-    """Looks that MLflow has a run of, and the database no claim: whoever deleted it forgot the copies."""
+    """Tags of the looks that have a run in MLflow but no claim in the database: somebody deleted the claim."""
     claimed = {record.hash for record in records if record.kind == CLAIM}
-    return [one for one in copied_looks(store) if one["claim_hash"] not in claimed]
+    return [copy for copy in copied_looks(store) if copy["claim_hash"] not in claimed]
 
 
 def disagreements(store: TrackingStore, claim: Content, result: Content | None) -> list[str]:
-    """Where the copies in MLflow differ from the database, in words."""
-    found = []
+    """A sentence for each difference between a look's copies in MLflow and the database."""
     if result is None:
         return []
+    differences = []
     for place, copy in (
         ("the MLflow run", read_look(store, claim["study"])),
         ("the registry", read_champion(store, claim["study"], claim["weights_digest"])),
     ):
         if copy is None:
-            found.append(
+            differences.append(
                 f"study {claim['study']}: {place} is missing; makemore final-test study.name={claim['study']} adds it"
             )
             continue
@@ -80,16 +81,16 @@ def disagreements(store: TrackingStore, claim: Content, result: Content | None) 
             "look": str(claim["look"]),
             "weights_digest": claim["weights_digest"],
         }
-        found += [
+        differences += [
             f"study {claim['study']}: {place} has {key} {copy.get(key)}, the database {value}"
             for key, value in expected.items()
             if copy.get(key) != value
         ]
-    return found
+    return differences
 
 
 def _as_json(records: Sequence[Record], broken: Sequence[str]) -> str:
-    rows = [{"number": one.number, "kind": one.kind, **one.content, "hash": one.hash} for one in records]
+    rows = [{"number": record.number, "kind": record.kind, **record.content, "hash": record.hash} for record in records]
     return json.dumps({"records": rows, "broken": list(broken)}, indent=2)
 
 
@@ -98,19 +99,19 @@ def _as_list(
 ) -> str:
     lines = []
     for claim in claims:
-        one, result = claim.content, results.get(claim.content["study"])
+        look, result = claim.content, results.get(claim.content["study"])
         loss = f"test loss {result['test_loss']:.4f}" if result else "no result yet: makemore final-test completes it"
-        attempts = 1 + sum(record.kind == ATTEMPT and record.content["study"] == one["study"] for record in records)
+        attempts = 1 + sum(record.kind == ATTEMPT and record.content["study"] == look["study"] for record in records)
         lines.append(
-            f"look {one['look']} at {one['source']} "
-            f"({one['split']}, seed {one['split_seed']}, {one['split_digest'][:12]}): "
-            f"study {one['study']}, trial {one['trial']}, {loss}; {one['who']}, {one['when']}"
+            f"look {look['look']} at {look['source']} "
+            f"({look['split']}, seed {look['split_seed']}, {look['split_digest'][:12]}): "
+            f"study {look['study']}, trial {look['trial']}, {loss}; {look['who']}, {look['when']}"
             + (f", {attempts} attempts" if attempts > 1 else "")
-            + (f"; reason: {one['reason']}" if one["reason"] else "")
+            + (f"; reason: {look['reason']}" if look["reason"] else "")
         )
     if not lines:
         lines = ["no test split has been looked at"]
     lines += [f"BROKEN: {what}" for what in broken]
     if not broken and claims:
-        lines.append("the chain of hashes holds, and the copies in MLflow agree")
+        lines.append("the chain of hashes is intact, and the copies in MLflow agree")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A study's winner, proved before anything is claimed: its weights are the recorded ones, and so is its dev loss."""
+"""A study's winner, checked before a look is claimed: its weights and its dev loss must be the recorded ones."""
 
 import math
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from sweeps.trials.standing import Standing
 from sweeps.trials.trials import Trials
 from sweeps.trials.winner import Confirmation, choose_winner, summarize_confirmations
 
-_TOLERANCE = 1e-6  # nats, between the dev loss recorded and computed again: another machine rounds otherwise
+_TOLERANCE = 1e-6  # the recorded dev loss may differ this much (in the task's unit): machines round differently
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A study's winner, proved: its weights have the digest and the dev loss that were recorded."""
+    """A study's winner whose weights have the recorded digest and dev loss."""
 
     study: str
     trial: FrozenTrial
@@ -38,7 +38,7 @@ class Candidate:
 
     @property
     def binding(self) -> dict[str, Any]:
-        """What a claim binds, and what must be the same when it is completed."""
+        """The facts that a claim fixes; a claim can be completed only while all of them are the same."""
         split = self.items.split
         return {
             "study": self.study,
@@ -56,17 +56,19 @@ class Candidate:
 
 
 def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Candidate:
-    """The study's winner by the rule that it was started with.
+    """The study's winner by the rule that the study was started with.
 
     Raises:
-        RequestError: it has none yet, or what is recorded of it does not agree with its weights.
+        RequestError: the study has no winner yet or trials are running; or the winner's weights, dev loss or items
+            are not the recorded ones.
     """
     name, standing = trials.name, trials.standing()
     check_idle(name, standing)
     identity: dict[str, str] = trials.study.user_attrs.get("identity", {})
     if "confirm.top" not in identity:
         raise RequestError(
-            f"study.name is {name}; it does not say how its winner is chosen: makemore sweep made others"
+            f"study.name is {name}; the study does not record how its winner is chosen, so makemore sweep did not "
+            "make it"
         )
     rule = ConfirmConfig(int(identity["confirm.top"]), int(identity["confirm.seeds"]))
     results = search_results(standing)
@@ -74,39 +76,42 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Can
     winner = choose_winner(results, confirmations)
     if winner is None:
         raise RequestError(
-            f"study.name is {name}; no trial of it is complete, so there is no winner: makemore sweep on"
+            f"study.name is {name}; no trial of it is complete, so there is no winner: continue it with makemore sweep"
         )
     if rule.top and not confirmations:
         raise RequestError(
-            f"study.name is {name}; its best trials are not confirmed yet, so there is no winner: makemore sweep on"
+            f"study.name is {name}; its best trials are not confirmed yet, so there is no winner: continue it with "
+            "makemore sweep"
         )
     trial = standing.trials[winner.number]
     recorded = read_study(store, name).winner
     if recorded is None or recorded.run_id != trial.user_attrs["run_id"]:
         raise RequestError(
-            f"study.name is {name}; by study.storage its winner is trial {trial.number}, by tracking.uri another or "
-            "none: give the records that the study was made with"
+            f"study.name is {name}; its winner is trial {trial.number} in study.storage, but another trial or none in "
+            "tracking.uri: give the two databases that the study was run with"
         )
     run_id = recorded.run_id
     recorded_run = load_recorded(store, run_id)
     run, trained = recorded_run.config, recorded_run.trained
     if digest_weights(trained.module.state_dict()) != trial.user_attrs["weights_digest"]:
         raise RequestError(
-            f"study.name is {name}; the weights of run {run_id} are not those that were recorded: altered"
+            f"study.name is {name}; the weights of run {run_id} are not those that were recorded: altered since"
         )
     if why := run.task.why_no_look(trained):
-        raise RequestError(f"study.name is {name}; {why}: give a study whose winner has a finite test loss for sure")
+        raise RequestError(f"study.name is {name}; {why}: give a study whose winner certainly has a finite test loss")
     items = run.deal_items()
     if any(items.split.fingerprint(part) != identity[f"data {part}"] for part in ("train", "dev")):
         where = items.path or items.name
-        raise RequestError(f"study.name is {name}; {where} is not the list of {run.task.item}s that it was made with")
+        raise RequestError(
+            f"study.name is {name}; {where} is not the list of {run.task.item}s that the study was run on"
+        )
     with one_thread():
         losses, terms = item_losses(run.task, trained, items.split.dev)
     dev_loss = float(losses.sum() / terms.sum())
     if not math.isclose(dev_loss, trial.values[0], abs_tol=_TOLERANCE):
         raise RequestError(
-            f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, recorded is "
-            f"{trial.values[0]:.6f}: they are not the winner's"
+            f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, but "
+            f"{trial.values[0]:.6f} is recorded: they are not the winner's"
         )
     return Candidate(name, trial, confirmations, recorded.tags["config_hash"], run, trained, items)
 

@@ -1,4 +1,4 @@
-"""What is read and computed once a look is claimed: the only place that gets test items."""
+"""The evaluation of a claimed look: the only place that gets test items."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from sweeps.trials.seal import CLAIM
 
 
 def record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:
-    """Read the test split, evaluate, and write down what was seen."""
+    """Read the test split, evaluate the winner on it, and record the result."""
     task, split = candidate.run.task, candidate.items.split
     everything = read_items(task)
     items = held_out.read_test_items(everything, split.rule, split.seed, groups_of(task, everything))
@@ -26,7 +26,11 @@ def record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:
 
 
 def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:
-    """All that one look can say: mean losses in the task's unit, with 95 % intervals over items."""
+    """Everything that one look tells: mean losses in the task's unit, with 95 % intervals over items.
+
+    `selection` is how much too good the search's choice made the dev loss look; `difference` is a baseline's loss
+    minus the winner's, so a positive difference means that the winner is better.
+    """
     task, split = candidate.run.task, candidate.items.split
     losses, terms = item_losses(task, candidate.trained, items)
     test_loss = float(losses.sum() / terms.sum())
@@ -66,4 +70,4 @@ def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:
 
 
 def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)  # the same weights have the same interval
+    return torch.Generator().manual_seed(0)  # so that the same weights always get the same interval

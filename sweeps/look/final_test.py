@@ -1,12 +1,12 @@
-"""The one look at the test split: claimed before it is read, for weights that are proved to be the winner's.
+"""`makemore final-test`: the one look at the test split, for a study's winner.
 
-The steps, each durable before the next begins:
+Each step is durable before the next begins:
 
-1. the claim, a row under unique keys in the study's database, binds the split, its source, and the winner's weights;
-2. only then are the words read and evaluated, and the result is written to the same database;
-3. copies of it go to an MLflow run and the model registry.
+1. The claim, a row with unique keys in the study's database, fixes the split, its source and the winner's weights.
+2. The test items are read and evaluated, and the result is written to the same database.
+3. The result is copied to an MLflow run and to the model registry.
 
-Killed after any of them, the same command goes on from there, for the same weights.
+If the command is killed after any step, running it again continues from there, for the same weights.
 """
 
 import json
@@ -35,7 +35,7 @@ from sweeps.trials.trials import Trials, open_trials
 
 @dataclass(frozen=True)
 class FinalTestConfig:
-    """What the command takes."""
+    """The keys of `makemore final-test`."""
 
     final_test: LookConfig
     format: str
@@ -45,16 +45,18 @@ class FinalTestConfig:
 
 
 def final_test(cfg: DictConfig) -> str:
-    """What `makemore final-test` prints.
+    """The text that `makemore final-test` prints: the result of the look that it takes.
 
     Raises:
-        RequestError: nothing was spent.
-        TestSplitAlreadyUsed: the look was taken before; with the recorded result.
+        RequestError: the look is refused; no test item was read.
+        TestSplitAlreadyUsed: the study has looked before. The message is the recorded result.
     """
     config: FinalTestConfig = read_node(FinalTestConfig, cfg, "")
     name = cfg.study.name
     if name is None:
-        raise RequestError("study.name is not given; a look is for one study: study.name=NAME (see makemore compare)")
+        raise RequestError(
+            "study.name is not given; a look is for one study: give study.name=NAME (see makemore compare)"
+        )
     check_study_name(str(name))
     url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
     store = open_tracking(cfg, create=False)
@@ -65,7 +67,7 @@ def final_test(cfg: DictConfig) -> str:
         candidate = find_candidate(store, trials, confirm)
         check_earlier(config.final_test, looks, store, candidate)
         ask(looks, candidate)
-    with locked(url, "looks"):  # who comes second waits here until the first has ended, or died
+    with locked(url, "looks"):  # a second process waits here until the first has ended or died
         return _look(config, looks, store, trials, confirm)
 
 
@@ -73,7 +75,7 @@ def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: T
     name = trials.name
     if not _has(looks, name, RESULT):
         candidate = find_candidate(store, trials, confirm)
-        with trials.alone() as standing:  # no trial begins between this check and the claim
+        with trials.alone() as standing:  # no trial can begin between this check and the claim
             check_idle(name, standing)
             claim = claim_look(config.final_test, looks, store, candidate)
         record_result(looks, candidate, claim)
@@ -83,10 +85,10 @@ def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: T
     shown = show(looks, name, config.format)
     try:
         _copy(looks, store, name)
-    except Exception as error:  # whatever it is, what was seen is to be shown
+    except Exception as error:  # the look is spent, so its result must be shown whatever happens to the copies
         print(
             f"makemore: the result is recorded in study.storage, but not yet copied to MLflow ({one_line(error)}); "
-            "the same command adds what is missing",
+            "run the same command again to add the copies",
             file=sys.stderr,
         )
     if new:
@@ -99,7 +101,7 @@ def _has(looks: Looks, study: str, kind: str) -> bool:
 
 
 def show(looks: Looks, study: str, form: str) -> str:
-    """The recorded look of a study, as text or JSON."""
+    """The recorded look of a study, as Markdown (form "text") or JSON (form "json")."""
     claim, result = look_of(looks, study)
     if form == "json":
         return json.dumps({**result.content, **claim.content}, indent=2)
@@ -107,7 +109,7 @@ def show(looks: Looks, study: str, form: str) -> str:
 
 
 def look_of(looks: Looks, study: str) -> tuple[Record, Record]:
-    """The claim and the result of a study that has both."""
+    """The claim and the result of a study that has both of them."""
     records = looks.records(study)
     return (
         next(record for record in records if record.kind == CLAIM),
@@ -116,7 +118,7 @@ def look_of(looks: Looks, study: str) -> tuple[Record, Record]:
 
 
 def _copy(looks: Looks, store: TrackingStore, study: str) -> None:
-    """Copies of the result in MLflow: a run under the study, and the winner in the registry; what is there is kept."""
+    """Copy the result to MLflow: a run under the study, and the winner in the registry. Existing copies are kept."""
     claim, result = look_of(looks, study)
     text = as_text(claim.content, result.content, looks.claims_of(claim.content["source_digest"]))
     log_look(store, claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))

@@ -1,4 +1,4 @@
-"""The record of looks at test splits: a table in the study's database, each row with the hash of the row before."""
+"""The looks at test splits: a table in the study's database, in which each row contains the hash of the row before."""
 
 import getpass
 import hashlib
@@ -18,13 +18,13 @@ from sweeps.trials.seal import CLAIM, create_looks
 from sweeps.trials.seal import LOOKS as _LOOKS
 
 ATTEMPT, RESULT = "attempt", "result"
-_FIRST = "0" * 64  # what stands for the hash before the first row
-_TRIES = 20
+_FIRST = "0" * 64  # the hash before the first row
+_TRIES = 20  # how often a row's number may be taken by another process
 
 
 @dataclass(frozen=True)
 class Record:
-    """A row: what happened, and the hash that ties it to all before it."""
+    """A row of the table: what happened, and the hash over it and all rows before it."""
 
     number: int
     kind: str
@@ -33,61 +33,60 @@ class Record:
 
 
 class Claimed(Exception):
-    """The study, or this look at the source, has a claim already."""
+    """The study has a claim already, or another study has this look at the source."""
 
 
 class Looks:
-    """The looks recorded in a database."""
+    """The table of looks in a database."""
 
     def __init__(self, url: str) -> None:
-        """Open the record: what is written to it survives a power failure."""
+        """Open the table; what is written to it survives a power failure."""
         self._engine = adopt_engine(create_engine(url, poolclass=NullPool), durable=True)
 
     def create(self) -> None:
-        """Make the table, if there is none."""
+        """Create the table if there is none."""
         create_looks(self._engine)
 
     def records(self, study: str | None = None) -> list[Record]:
-        """All that was recorded, or what was of one study, in order."""
+        """The records of one study, or of all studies where `study` is None, in order."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(_LOOKS).order_by(_LOOKS.c.number)).all()
-        found = [Record(row.number, row.event.partition(" ")[0], json.loads(row.record), row.hash) for row in rows]
-        return [record for record in found if study in (None, record.content.get("study"))]
+        records = [Record(row.number, row.event.partition(" ")[0], json.loads(row.record), row.hash) for row in rows]
+        return [record for record in records if study in (None, record.content.get("study"))]
 
     def claims_of(self, source_digest: str) -> list[Record]:
-        """The claims on splits of a source."""
+        """The claims on any split of a source, in order."""
         claims = (record for record in self.records() if record.kind == CLAIM)
         return [record for record in claims if record.content["source_digest"] == source_digest]
 
     def claim(self, content: dict[str, Any]) -> Record:
-        """Write a claim; when this returns, it is durable.
+        """The record of a new claim; it is durable when this returns.
 
         Raises:
-            Claimed: the study has a claim, or this look at the source is another's.
+            Claimed: the study has a claim already, or another study has this look at the source.
         """
         return self._append(CLAIM, "", content, f"{content['source_digest']} {content['look']}")
 
     def attempt(self, content: dict[str, Any]) -> Record:
-        """Record that a claim whose evaluation died is completed."""
+        """The record of another attempt to complete a claim whose evaluation died."""
         return self._append(ATTEMPT, f" {content['attempt']}", content)
 
     def result(self, content: dict[str, Any]) -> Record:
-        """Record what was seen."""
+        """The record of a look's result."""
         return self._append(RESULT, "", content)
 
     def broken(self) -> list[str]:
-        """What does not fit in the chain of hashes, in words."""
+        """A sentence for each row that is missing or does not fit in the chain of hashes."""
         with self._engine.connect() as connection:
             rows = connection.execute(select(_LOOKS).order_by(_LOOKS.c.number)).all()
-        found = []
-        before = _FIRST
         missing = sorted(set(range(1, len(rows) + 1)) - {row.number for row in rows})
-        found += [f"row {number} is missing" for number in missing]
+        problems = [f"row {number} is missing" for number in missing]
+        before = _FIRST
         for row in rows:
             if _hash(before, row.event, row.record) != row.hash:
-                found.append(f"row {row.number} ({row.event}) was altered, or the row before it")
+                problems.append(f"row {row.number} ({row.event}) was altered, or the row before it")
             before = row.hash
-        return found
+        return problems
 
     def _append(self, kind: str, suffix: str, content: dict[str, Any], look: str | None = None) -> Record:
         name = f"{kind} {content['study']}{suffix}"
@@ -101,11 +100,11 @@ class Looks:
                     raise Claimed(name) from None
                 if not tries_left:
                     raise
-                # Another row was written in between: take the next number.
+                # Another process wrote a row with this number: take the next one.
         return Record(number, kind, json.loads(record), own_hash)
 
     def _insert(self, name: str, record: str, look: str | None) -> tuple[int, str]:
-        """Add a row behind the last one; returns its number and hash."""
+        """The number and hash of a new last row."""
         with self._engine.begin() as connection:
             rows = select(_LOOKS.c.number, _LOOKS.c.hash).order_by(_LOOKS.c.number.desc()).limit(1)
             last = connection.execute(rows).first()
@@ -122,10 +121,10 @@ class Looks:
 
 
 def _signature() -> dict[str, str]:
-    """Who and when."""
+    """The user and host that write a record, and the time in UTC."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # of a container's user without a name
+    except (KeyError, OSError):  # a container's user may have no name
         user = str(os.getuid())
     return {
         "who": f"{user}@{socket.gethostname()}",

@@ -1,4 +1,4 @@
-"""Looks at test splits for people to read: the report of one look, and its picture."""
+"""The report of one look at a test split, and its picture."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Content = Mapping[str, Any]
 
 
 def as_text(claim: Content, result: Content, claims: Sequence[Record]) -> str:
-    """The report of a look, one page of Markdown; `claims` are all those on the same source."""
+    """The report of a look, one page of Markdown; `claims` are all claims on the same source."""
     item, term, unit = nouns(result)
     size = f"{result[f'{item}s']} {item}s, {result[f'{term}s']} {term}s"
     other_units = [f"perplexity {result['perplexity']:.3f}"] if "perplexity" in result else []
@@ -27,26 +27,26 @@ def as_text(claim: Content, result: Content, claims: Sequence[Record]) -> str:
         f"- Winner: trial {claim['trial']} of study {claim['study']}, run {claim['run_id']}, "
         f"config {claim['config_hash']}, weights {claim['weights_digest'][:12]}.",
         f"- Split: {claim['source']}, {claim['split']}, seed {claim['split_seed']}, {claim['split_digest'][:12]}.",
-        f"- Dev loss {result['dev_loss']:.4f}: the test loss is {result['gap']:+.4f} from it{_selection(result)}.",
-        f"- {result[f'{item}s_also_in_train']} of the {item}s also stand in train{_without(result)}.",
+        f"- Dev loss {result['dev_loss']:.4f}: the test loss minus it is {result['gap']:+.4f}{_selection(result)}.",
+        f"- {result[f'{item}s_also_in_train']} of the {item}s are also in train{_without(result)}.",
         f"- Claimed by {claim['who']} on {claim['when']}; read in {result['attempts']} "
         f"{'attempt' if result['attempts'] == 1 else 'attempts'}.",
     ]
     if result["baselines"]:
-        lines += ["", "| against | smoothing | test loss | worse by | 95 % interval |", "|---|---|---|---|---|"]
+        lines += ["", "| baseline | smoothing | test loss | worse by | 95 % interval |", "|---|---|---|---|---|"]
     for baseline in result["baselines"]:
         smoothing = "-" if baseline["smoothing"] is None else f"{baseline['smoothing']:.3g}"
         lines.append(
             f"| {baseline['name']} | {smoothing} | {baseline['test_loss']:.4f} | {baseline['difference']:+.4f} | "
             f"{_interval(baseline['low'], baseline['high'])} |"
         )
-    paired = f"; those of the last column pair the two models' losses {item} by {item}" if result["baselines"] else ""
+    paired = f"; in the last column the two models' losses are paired by {item}" if result["baselines"] else ""
     lines += ["", f"Intervals are bootstrapped over {item}s{paired}."]
     others = [record.content for record in claims if record.content["study"] != claim["study"]]
     if others:
         lines += [
             "",
-            f"This is look {claim['look']} at these {item}s (reason: {claim['reason'] or 'none'}). The others:",
+            f"This is look {claim['look']} at these {item}s (reason: {claim['reason'] or 'none'}). The other looks:",
             "",
         ]
         lines += [
@@ -58,7 +58,7 @@ def as_text(claim: Content, result: Content, claims: Sequence[Record]) -> str:
 
 
 def nouns(result: Content) -> tuple[str, str, str]:
-    """The words for one item and for one term of its loss, and the unit of losses; older results are of words."""
+    """The nouns for an item and for a term of its loss, and the unit of losses; older results are about words."""
     return result.get("item", "word"), result.get("term", "character"), result.get("unit", "nats per character")
 
 
@@ -69,7 +69,7 @@ def _interval(low: float, high: float) -> str:
 def _selection(result: Content) -> str:
     if result["selection"] is None:
         return ""
-    return f"; by fresh seeds, picking the best trial made the dev loss look {result['selection']:.4f} too good"
+    return f"; fresh seeds show that choosing the best trial made the dev loss look {result['selection']:.4f} too good"
 
 
 def _without(result: Content) -> str:
@@ -78,7 +78,7 @@ def _without(result: Content) -> str:
 
 
 def draw(claim: Content, result: Content) -> Figure:
-    """Test losses of the winner, with its interval, and of the baselines."""
+    """A picture of the winner's test loss, with its interval, and of the baselines' test losses."""
     names = ["winner", *(baseline["name"] for baseline in result["baselines"])]
     losses = [result["test_loss"], *(baseline["test_loss"] for baseline in result["baselines"])]
     figure = Figure(figsize=(6, 0.5 * len(names) + 1))
@@ -100,6 +100,6 @@ def draw(claim: Content, result: Content) -> Figure:
 
 
 def check_format(form: str) -> None:
-    """Raise LimitError unless it is one that looks can be printed in."""
+    """Raise LimitError unless `form` is text or json."""
     if form not in ("text", "json"):
         raise LimitError("format", form, "text or json")
