@@ -1,4 +1,4 @@
-"""Private names of other projects: those in the code are those in docs/architecture.md, each with a reason and a test."""
+"""Private names of other projects: those in the code are those in docs/architecture.md, with reason and test."""
 
 import ast
 import re

@@ -72,7 +72,14 @@ def serve_dashboard(cfg: DictConfig) -> None:
     url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True)
     storage = open_storage(url)
     studies = [study for study in storage.get_all_studies() if is_study_name(study.study_name)]
-    newest = (studies[-1].study_name, f"/dashboard/studies/{studies[-1]._study_id}") if studies else None
+    newest = None
+    if studies:
+        name = studies[-1].study_name
+        newest = (name, f"/dashboard/studies/{storage.get_study_id_from_name(name)}")
+        (studies[-1].study_name, f"/dashboard/studies/{storage.get_study_id_from_name(studies[-1].study_name)}")
+        if studies
+        else None
+    )
     with make_server("127.0.0.1", _free_port(config.port), wsgi(storage), _Server, _Handler) as server:
         _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", newest, " (Ctrl-C ends it)")
         server.serve_forever()

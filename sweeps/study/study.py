@@ -1,7 +1,9 @@
 """A study: checked, opened, brought to its total by workers, confirmed, summed up."""
 
+import io
 import sys
 import time
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,7 +37,6 @@ from sweeps.trials.storage import quiet_optuna
 from sweeps.trials.trials import Trials, open_trials
 
 Queued = tuple[Setting, dict[str, Any]]  # a setting that is tried before any that is drawn, and its trial's attributes
-_OWN_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _count_workers(config: StudyConfig, standing: Standing) -> int:
 
 def _run_workers(plan: Plan, record: StudyRecord) -> None:
     """In this process, in processes of their own, or as jobs of the launcher that the user has chosen."""
-    if plan.cfg.hydra.launcher._target_ != _OWN_LAUNCHER:
+    if plan.cfg.hydra.runtime.choices["hydra/launcher"] != "basic":
         _launch_workers(plan)
         return
     line = ProgressLine(plan.name)
@@ -245,7 +246,8 @@ def _launch_workers(plan: Plan) -> None:
     overrides = [*plan.space.fixed, "hydra.sweep.subdir=workers/${hydra.job.num}"]
     for job_return in launcher.launch([overrides] * plan.workers, 0):
         if job_return.status == JobStatus.FAILED:
-            raise job_return._return_value  # the public property raises it, too, but with a traceback printed
+            with redirect_stderr(io.StringIO()):  # it also prints the job's overrides
+                job_return.return_value  # noqa: B018 - the property raises what the job raised
 
 
 @dataclass(frozen=True)
