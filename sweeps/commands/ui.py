@@ -76,10 +76,6 @@ def serve_dashboard(cfg: DictConfig) -> None:
     if studies:
         name = studies[-1].study_name
         newest = (name, f"/dashboard/studies/{storage.get_study_id_from_name(name)}")
-        (studies[-1].study_name, f"/dashboard/studies/{storage.get_study_id_from_name(studies[-1].study_name)}")
-        if studies
-        else None
-    )
     with make_server("127.0.0.1", _free_port(config.port), wsgi(storage), _Server, _Handler) as server:
         _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", newest, " (Ctrl-C ends it)")
         server.serve_forever()
