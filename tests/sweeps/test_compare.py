@@ -101,6 +101,7 @@ def test_runs_of_all_kinds_are_named_by_the_beginning_of_their_ids(makemore: Mak
     assert {row["run_id"]: row["kind"] for row in table} == dict(zip(ids, ("train", "trial", "confirm"), strict=True))
     assert {row["state"] for row in table} == {"COMPLETE"}
     assert [row["trial"] for row in table if row["kind"] == "train"] == [None]
+    assert f"| {ids[0]} " in makemore("compare", named, "format=markdown").out
     (alone,) = rows(makemore, f"runs=['{ids[0]}']")
     assert alone["run_id"] == ids[0]
     assert not [key for key in alone if key.startswith(("model", "schedule", "study"))]

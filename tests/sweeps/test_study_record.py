@@ -77,9 +77,7 @@ def test_the_registered_model_gives_probabilities_and_words(
 ) -> None:
     assert makemore(*STUDY, "study.n_trials=2", "study.confirm.top=0").code == 0
     assert makemore(*STUDY, "study.n_trials=2", "study.confirm.top=0").code == 0
-    monkeypatch.setattr(
-        mlflow.tracking._tracking_service.utils, "_tracking_uri", f"sqlite:///{workdir}/mlruns/mlflow.db"
-    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workdir}/mlruns/mlflow.db")
     [version] = client(workdir).search_model_versions("name = 'makemore'")  # one, though the command ran twice
     model = mlflow.pyfunc.load_model(f"{workdir}/mlruns/artifacts/{version.run_id}/artifacts/model")
     contexts = pd.DataFrame({"context": ["", "ma", "a long beginning of a word".replace(" ", "")]})
