@@ -443,7 +443,7 @@ def test_a_run_whose_worker_died_after_its_trial_was_told_is_whole(
     makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(sweeps.study.worker.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
+        patch.setattr(sweeps.study.runs.OpenRun, "end", lambda run, status, tags: None)  # as if killed before it
         patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
         makemore(*STUDY, "study.n_trials=1")
     assert [run.info.status for run in runs(workdir, "trial")] == ["RUNNING"]
@@ -466,7 +466,7 @@ def test_a_trial_whose_worker_died_before_it_was_told_is_repeated(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweeps.study.worker, "_tell", die)
+        patch.setattr(sweeps.study.worker, "tell_ending", die)
         patch.setattr(sweeps.study.study, "_close_dead_runs", lambda *arguments: None)
         assert makemore(*STUDY, "study.n_trials=1").code == 130
     [run] = runs(workdir, "trial")
