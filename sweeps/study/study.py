@@ -21,11 +21,15 @@ from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.search.pruners import make_pruner
 from sweeps.search.samplers import make_sampler
 from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
+from sweeps.study.endings import close_dead_runs
 from sweeps.study.identity import Identity, identify
 from sweeps.study.jobs import Jobs
-from sweeps.study.processes import Processes, ProgressLine, usable_cores
+from sweeps.study.plan import Plan
+from sweeps.study.processes import Processes, usable_cores
+from sweeps.study.progress import News, ProgressLine
 from sweeps.study.record import StudyRecord
-from sweeps.study.worker import News, Plan, Worker, close_dead_runs, constraint
+from sweeps.study.weight_limit import weight_limit
+from sweeps.study.worker import Worker
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.queries import find_study_run, running
 from sweeps.tracking.runs import TrackedRun, open_study_run
@@ -87,7 +91,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     space, warm_start = _read_space(hydra_context, cfg, arguments)
     jobs = Jobs(hydra_context, cfg, space.fixed)
     identity = identify(jobs, space, config.confirm)
-    allows = constraint(space, jobs)
+    allows = weight_limit(space, jobs)
     sampler = make_sampler(cfg, space, config.seed, allows)
     make_pruner(cfg)  # to be checked before anything starts, as all of this: each worker makes its own
     store = open_tracking(cfg)

@@ -1,0 +1,71 @@
+"""How a trial ended, told to Optuna and recorded in MLflow.
+
+A trial is complete, pruned or failed. Three kinds of failure are not of the trial's own making: it was interrupted, its
+worker died, or it was given up as dead though its worker lives. After each of them its setting is tried again.
+"""
+
+from dataclasses import dataclass
+
+from optuna.trial import Trial, TrialState
+
+from sweeps.study.runs import RunOutcome
+from sweeps.tracking.queries import running
+from sweeps.tracking.runs import TrackedRun
+from sweeps.tracking.store import TrackingStore
+from sweeps.trials.attributes import INTERRUPTED, REASONS
+from sweeps.trials.standing import Standing
+from sweeps.trials.trials import GivenUp, Trials
+
+GIVEN_UP = "given up as dead"  # the reason of a trial that was marked as failed though its worker lives
+_STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended."""
+
+    state: TrialState
+    reason: str = ""  # why it is not complete
+    outcome: RunOutcome | None = None  # what it left, if it is complete
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of the trial's run that say how it ended."""
+        tags = {"trial_state": self.state.name} | ({"reason": self.reason} if self.reason else {})
+        return tags | ({"weights_digest": self.outcome.weights_digest} if self.outcome else {})
+
+    @property
+    def run_status(self) -> str:
+        """MLflow's status of the trial's run."""
+        return _run_status(self.state, self.reason)
+
+
+def tell_ending(trials: Trials, trial: Trial, ending: Ending, run_id: str | None = None) -> bool:
+    """Tell Optuna how a trial ended; False if the trial had been given up as dead."""
+    attributes = {REASONS[ending.state]: ending.reason} if ending.reason else {}
+    attributes |= {"run_id": run_id} if run_id else {}
+    attributes |= {"weights_digest": ending.outcome.weights_digest} if ending.outcome else {}
+    try:
+        trials.tell(trial, ending.state, ending.outcome.dev_loss if ending.outcome else None, attributes)
+    except GivenUp:
+        return False
+    return True
+
+
+def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Standing) -> None:
+    """Close the runs that are recorded as running, though their trials have ended: their workers died."""
+    for run_id, number in running(store, study, kind):
+        trial = standing.trials[number] if number < len(standing.trials) else None
+        if trial is not None and trial.state.is_finished():
+            tags, reason = {"trial_state": trial.state.name}, None
+            if trial.state != TrialState.COMPLETE:
+                reason = trial.user_attrs.get(REASONS[trial.state])
+                tags["reason"] = str(reason or "its worker died")
+            TrackedRun(store.client, run_id).end(_run_status(trial.state, reason), tags)
+
+
+def _run_status(state: TrialState, reason: str | None) -> str:
+    """KILLED where the run did not fail of itself; a trial that failed without a reason is one whose worker died."""
+    if state == TrialState.FAIL and reason in (None, INTERRUPTED, GIVEN_UP):
+        return "KILLED"
+    return _STATUS[state]
