@@ -1,1 +1,1 @@
-"""The door where Hydra's configuration ends."""
+"""The room where Hydra's configuration becomes checked dataclasses."""

@@ -1,4 +1,4 @@
-"""Where the config tree lies, and how a resolved config is written."""
+"""The folder of the config tree, and the writing of a resolved config."""
 
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ from omegaconf import OmegaConf
 
 
 def conf_dir() -> Path:
-    """The config tree: beside the packages in a checkout, inside this one in a wheel."""
+    """The folder of the config tree: in a checkout beside the packages, in an installed wheel inside `sweeps`."""
     package = Path(__file__).parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 def write_yaml(path: Path, tree: Any) -> None:
-    """Write a tree of plain values as a file that OmegaConf reads."""
+    """Write a tree of plain values as YAML that OmegaConf reads."""
     OmegaConf.save(OmegaConf.create(tree), path)

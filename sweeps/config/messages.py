@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say over several lines, in one line a user can act on."""
+"""The errors of Hydra and OmegaConf, which take several lines, in one line that a user can act on."""
 
 import difflib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _NOISE = ("full_key:", "object_type=", "reference_type=", "See https", "Set the 
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error and of its cause in one line; for a mistyped name, with what was probably meant."""
+    """The message of an error and of its cause in one line; a mistyped name is answered with the likely name."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, wanted = str(error.missing_cfg_file).rpartition("/")
         return f"{group} is {wanted}; {any_of(wanted, error.options)}"
@@ -32,7 +32,7 @@ def one_line(error: BaseException) -> str:
 
 
 def any_of(given: str, names: Sequence[str]) -> str:
-    """ "it must be a, b or c", after the name that was probably meant."""
+    """The text "it must be a, b or c", after "did you mean a?" if a name is close to the given name."""
     near = difflib.get_close_matches(given, names, n=1)
     listed = ", ".join(names[:-1]) + " or " * (len(names) > 1) + names[-1]
     return (f"did you mean {near[0]}? " if near else "") + f"it must be {listed}"
@@ -41,4 +41,4 @@ def any_of(given: str, names: Sequence[str]) -> str:
 def _keys_of(group: str, node: DictConfig) -> list[str]:
     """The keys that a user may give in a group, or at the root where `group` is empty."""
     keys = [str(key) for key in node if not (group in NAMED_GROUPS and key == "name") and (group or key != "hydra")]
-    return [*keys, "experiment"] if not group and "space" in keys else keys  # a group that is null leaves no key
+    return [*keys, "experiment"] if not group and "space" in keys else keys  # experiment=null leaves no key

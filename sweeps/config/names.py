@@ -1,4 +1,4 @@
-"""Names of studies, of output files, and of a user's own models and tasks."""
+"""The names of studies, of output files, and of a user's own models and tasks."""
 
 import re
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from sweeps.errors import RequestError
 
 
 def is_study_name(name: str) -> bool:
-    """Whether `name` can be a folder, an override and part of a query without quotes."""
+    """Whether `name` can be used as a folder, in an override and in a query without quotes."""
     return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is not None
 
 
 def check_study_name(name: str, given: str = "study.name is") -> None:
-    """Raise RequestError unless `is_study_name`."""
+    """Raise RequestError unless `is_study_name(name)`; `given` begins the message."""
     if not is_study_name(name):
         raise RequestError(f"{given} {name!r}; it must be 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-'")
 
 
 def check_output(key: str, file: str | None, suffix: str = "") -> None:
-    """Raise LimitError unless `file` is None, or names a file with the suffix in a folder that exists."""
+    """Raise LimitError unless `file` is None or a path with the suffix in a folder that exists."""
     if file is not None:
         path = Path(file)
         if not path.name.endswith(suffix) or not path.absolute().parent.is_dir() or path.is_dir():
@@ -32,10 +32,10 @@ def check_output(key: str, file: str | None, suffix: str = "") -> None:
 
 
 def name_own_classes(cfg: DictConfig, choices: Mapping[str, Any]) -> None:
-    """Give a `model` or `task` node with a `_target_` the name of the file that it was chosen by: model=gru is gru.
+    """Set the `name` of a `model` or `task` node with a `_target_` to its config file's: model=gru is named gru.
 
     Args:
-        choices: Hydra's record of which file of each group was chosen.
+        choices: the file that was chosen in each config group, as Hydra records it.
     """
     for group in ("model", "task"):
         node = cfg.get(group)

@@ -1,4 +1,4 @@
-"""The door where Hydra's configuration ends: a composed config becomes frozen dataclasses, checked, once."""
+"""Frozen dataclasses from a composed config, checked. Code below this room never sees a config node."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ def read_node(kind: type, cfg: DictConfig, group: str) -> Any:
     """A checked dataclass from the config node `group`, or from the keys at the root where `group` is empty.
 
     Raises:
-        RequestError: an unknown or missing key, a wrong type or a value outside its range.
+        RequestError: a key is unknown or missing, or a value has a wrong type or is outside its range.
     """
     if group:
         return build(kind, group, container(cfg, group))
@@ -33,10 +33,10 @@ def read_node(kind: type, cfg: DictConfig, group: str) -> Any:
 
 
 def container(cfg: DictConfig, group: str) -> dict[str, Any]:
-    """The values of a config node, resolved.
+    """The resolved values of a config node.
 
     Raises:
-        RequestError: it is no group of keys, or a value is missing or cannot be resolved.
+        RequestError: the node is not a group of keys, or a value is missing or cannot be resolved.
     """
     node = OmegaConf.select(cfg, group)
     if not isinstance(node, DictConfig):
@@ -51,19 +51,19 @@ def container(cfg: DictConfig, group: str) -> dict[str, Any]:
 
 
 def build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
-    """A dataclass from plain values, by pydantic's strict rules for JSON: of the conversions only int to float.
+    """A dataclass from plain values, checked strictly: an int is accepted as a float, no other type is converted.
 
     Args:
-        group: the config group that the values stand in; empty for keys at the root.
-        name: which file of the group was chosen, for messages.
+        group: the config group of the values; empty for keys at the root.
+        name: the file of the group that was chosen, for messages.
 
     Raises:
-        RequestError: an unknown or missing key, a wrong type or a value outside its range.
+        RequestError: a key is unknown or missing, or a value has a wrong type or is outside its range.
     """
     place = f"{group}={name}" if name else group
     _check_keys(kind, group, place, tree)
     for key, hint in get_type_hints(kind).items():
-        if hint is str and type(tree.get(key)) is int:  # a name of digits, as Hydra reads it
+        if hint is str and type(tree.get(key)) is int:  # Hydra reads a name of digits as a number
             tree = {**tree, key: str(tree[key])}
     try:
         return _adapter(kind).validate_json(json.dumps(tree), strict=True)
@@ -71,7 +71,7 @@ def build(kind: type, group: str, tree: dict[str, Any], name: str = "") -> Any:
         raise RequestError(_message(kind, group, name, tree, error)) from None
     except (TypeError, PydanticUserError) as error:
         raise RequestError(f"{place} cannot be read: {kind.__name__}: {one_line(error)}") from None
-    except Exception as error:  # a user's own __post_init__
+    except Exception as error:  # raised by the __post_init__ of a user's own class
         raise RequestError(f"{place} cannot be made: {type(error).__name__}: {one_line(error)}") from None
 
 
@@ -81,7 +81,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
 
 
 def _check_keys(kind: type, group: str, place: str, tree: dict[str, Any]) -> None:
-    """Raise RequestError for a key that the dataclass does not have, or one that it needs and is not given."""
+    """Raise RequestError if a key is not a field of the dataclass, or a field without a default is not given."""
     prefix = f"{group}." if group else ""
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     hints = get_type_hints(kind)
@@ -98,12 +98,12 @@ def _check_keys(kind: type, group: str, place: str, tree: dict[str, Any]) -> Non
 
 
 def _message(kind: type, group: str, name: str, tree: dict[str, Any], error: ValidationError) -> str:
-    """One line for the first thing that is wrong: key, value and limit."""
+    """One line about the first error: its key, value and limit."""
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"]]
     raised = first.get("ctx", {}).get("error")
     default = f" (conf/{group}/{name}.yaml has the default)" if name else ""
-    if isinstance(raised, LimitError):  # its key is a field of the dataclass that stands at this place
+    if isinstance(raised, LimitError):  # its key is a field of the dataclass at this path
         return ".".join(filter(None, [group, *path, str(raised)])) + default
     if raised is not None:
         place = f"{group}={name}" if name else ".".join(filter(None, [group, *path]))
@@ -118,7 +118,7 @@ def _message(kind: type, group: str, name: str, tree: dict[str, Any], error: Val
 
 
 def _wanted(hint: Any, message: str) -> str:
-    """What a field takes, in words; pydantic's own where the type is not one of ours."""
+    """The values that a field takes, in words; pydantic's message for a type that `_WORDS` lacks."""
     origin = get_origin(hint) or hint
     if origin in (list, dict):
         return "a list" if origin is list else "a group of keys"

@@ -1,4 +1,4 @@
-"""A user's own class, found by the name that `_target_` gives: on Python's path, then in the current folder."""
+"""The import of a user's own class by the name that `_target_` gives."""
 
 import dataclasses
 import importlib
@@ -14,11 +14,12 @@ from sweeps.errors import RequestError
 def find_class(group: str, target: object, base: type) -> type[Any]:
     """The class that `_target_` of a config group names.
 
-    Modules come from Python's path and from the current folder alone; nothing that a store holds is ever run. The
-    current folder is searched last, so a file in it cannot take the place of an installed package.
+    Modules are imported only from Python's path and from the current folder; code in a database or an artifact is
+    never run. The current folder is searched last, so a file in it cannot replace an installed package.
 
     Raises:
-        RequestError: no such module or class, a module that cannot be imported, or a class of another kind.
+        RequestError: the module or class does not exist, the import fails, or the class is not a frozen dataclass
+            that extends `base`.
     """
     key = f"{group}._target_ is {target}"
     wanted = f"it must be MODULE.CLASS, a frozen dataclass that extends {base.__name__}"
@@ -26,21 +27,21 @@ def find_class(group: str, target: object, base: type) -> type[Any]:
     if not isinstance(target, str) or not module_name or not all(part.isidentifier() for part in target.split(".")):
         raise RequestError(f"{key}; {wanted}")
     module = _import(module_name, key)
-    found = getattr(module, class_name, None)
+    kind = getattr(module, class_name, None)
     where = getattr(module, "__file__", None) or module_name
-    if found is None:
+    if kind is None:
         raise RequestError(f"{key}; {where} has no {class_name}: {wanted}")
-    if not inspect.isclass(found) or not issubclass(found, base) or found is base:
+    if not inspect.isclass(kind) or not issubclass(kind, base) or kind is base:
         raise RequestError(f"{key}; {class_name} in {where} does not extend {base.__name__}: {wanted}")
-    if not dataclasses.is_dataclass(found) or not found.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if not dataclasses.is_dataclass(kind) or not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise RequestError(f"{key}; {class_name} in {where} is not a frozen dataclass: {wanted}")
-    return found
+    return kind
 
 
 def _import(name: str, key: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # stays: the module may import its neighbours later
+        sys.path.append(here)  # it stays there, because the module may import its neighbours later
     importlib.invalidate_caches()
     try:
         return importlib.import_module(name)

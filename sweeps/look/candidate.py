@@ -102,9 +102,7 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Can
     items = run.deal_items()
     if any(items.split.fingerprint(part) != identity[f"data {part}"] for part in ("train", "dev")):
         where = items.path or items.name
-        raise RequestError(
-            f"study.name is {name}; {where} is not the list of {run.task.item}s that the study was run on"
-        )
+        raise RequestError(f"study.name is {name}; {where} is not the list of {run.task.item}s that it was made with")
     with one_thread():
         losses, terms = item_losses(run.task, trained, items.split.dev)
     dev_loss = float(losses.sum() / terms.sum())

@@ -1,4 +1,4 @@
-"""What makes two calls the same study, checked before anything starts."""
+"""The identity of a study: what two calls must share to be the same study. It is checked before anything starts."""
 
 from dataclasses import dataclass
 
@@ -15,23 +15,24 @@ from sweeps.trials.confirm import ConfirmConfig
 
 @dataclass(frozen=True)
 class Identity:
-    """Objective, space, fixed params and the items' fingerprints of a study, each under a name for messages."""
+    """A study's objective, space, fixed params and fingerprints of items, each under the name that messages use."""
 
     items: Items
     record: dict[str, str]
 
     def difference(self, recorded: dict[str, str]) -> str:
-        """What differs from a recorded identity, in words; empty if nothing does."""
+        """The differences from a recorded identity, as "KEY was A, is B; ..."; empty if there are none."""
         mine = self.record
         keys = sorted(key for key in mine.keys() | recorded.keys() if mine.get(key) != recorded.get(key))
         return "; ".join(f"{key} was {recorded.get(key, 'absent')}, is {mine.get(key, 'absent')}" for key in keys)
 
 
 def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
-    """Compose jobs from the corners of a space, check them, and say what they have in common.
+    """The identity of the study of a space: everything that the runs at the corners of the space have in common.
 
     Raises:
-        RequestError: a key that does not exist, a value of the space that no run accepts, or data that cannot be had.
+        RequestError: a key does not exist or cannot be searched, no run accepts a value of the space, or the items
+            cannot be read.
     """
     settings = corners(space)
     runs = []
@@ -45,7 +46,7 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
     check_overrides(runs[0], space.fixed)
     params = [run.params() for run in runs]
     for key in space.distributions:
-        if not all(key in one for one, setting in zip(params, settings, strict=True) if key in setting):
+        if not all(key in corner for corner, setting in zip(params, settings, strict=True) if key in setting):
             raise RequestError(f"{key} cannot be searched; the keys of a run can: {', '.join(params[0])}")
     dealt = [run.deal_items() for run in runs]
     items = dealt[0]
@@ -53,14 +54,14 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
     if not same or any(key.partition(".")[0] == "data" for key in space.distributions):
         noun = runs[0].task.item
         raise RequestError(f"data cannot be searched: losses on different {noun}s do not compare; use a study for each")
-    # The rule by which the winner is chosen is known before the first trial.
+    # The rule that chooses the winner must be fixed before the first trial.
     record = {"objective": "dev_loss", "of equal winners": "the first trial"}
     record |= {"confirm.top": str(confirm.top), "confirm.seeds": str(confirm.seeds)}
     record |= {f"data {part}": items.split.fingerprint(part) for part in ("train", "dev")}
     record |= space.describe()
-    # A trial may choose among groups with other keys; what all of them share and the space leaves alone is fixed.
-    # For a user's file the content counts, not where it lies.
+    # Groups that the space chooses among may have different keys; a key is fixed if all runs share its value.
+    # Of a user's file, the content counts and not the path.
     for key, value in params[0].items():
-        if key not in space.distributions and key != "data.path" and all(one.get(key) == value for one in params):
+        if key not in space.distributions and key != "data.path" and all(corner.get(key) == value for corner in params):
             record[key] = str(value)
     return Identity(items, record)

@@ -1,4 +1,4 @@
-"""What a study's run in MLflow shows: notes, the leaderboard and pictures, kept up to date while the study runs."""
+"""The notes, the leaderboard and the pictures of a study's run in MLflow, updated while the study runs."""
 
 import sys
 import time
@@ -20,12 +20,12 @@ from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.trials import Trials
 
-_FIRST_SECONDS = 60.0  # after which a study that still runs gets pictures
-_SHARE = 0.005  # of a study's time, which updates of its record may take while it runs
+_FIRST_SECONDS = 60.0  # a study that runs longer than this gets pictures while it runs
+_SHARE = 0.005  # the updates of a running study may take this share of its time
 
 
 class StudyRecord:
-    """The record of a study, kept by each process that started or joined it."""
+    """What a study's run in MLflow shows; each process that started or joined the study updates it."""
 
     def __init__(
         self,
@@ -42,16 +42,16 @@ class StudyRecord:
         self._due = time.monotonic() + _FIRST_SECONDS
 
     def prepare(self) -> None:
-        """Import what `close` needs while the workers train: the import takes a second, which would delay the end."""
+        """Import what `close` needs while the workers train; at the end of the study it would cost a second."""
         if not self._pictures:
             return
-        with suppress(ImportError):  # `close` will report it
+        with suppress(ImportError):  # `close` meets and reports the same error
             import optuna.importance  # noqa: F401
 
             import sweeps.reports.study_pictures  # noqa: F401
 
     def update_if_due(self) -> None:
-        """Bring notes, leaderboard and page up to date, at most as often as `_SHARE` allows."""
+        """Update the notes, the leaderboard and the page of pictures, at most as often as `_SHARE` allows."""
         started = time.monotonic()
         if started >= self._due:
             study, insight = self._write_notes()
@@ -61,10 +61,9 @@ class StudyRecord:
             self._due = time.monotonic() + max(_FIRST_SECONDS, took / _SHARE)
 
     def close(self, finished: bool) -> str:
-        """Complete the record and register the winner's model; for a study that did not finish, only write the notes.
+        """The summary for the terminal, empty if no trial is complete; after the last update of the run.
 
-        Returns:
-            The summary for a terminal; empty if no trial is complete.
+        If the study finished, this also draws all pictures and registers the winner's model.
         """
         study, insight = self._write_notes()
         winner = study.winner
@@ -91,12 +90,12 @@ class StudyRecord:
         return study, insight
 
     def _draw(self, study: StudyResults, insight: Insight, stills: bool) -> None:
-        """Draw the page of pictures and, if asked for, each picture as a PNG file, which takes twice as long."""
+        """Draw the page of pictures and, with `stills`, each picture as a PNG file, which takes twice as long."""
         if self._pictures and len(study.complete) > 1:
             _attempt("pictures of the study", lambda: self._log_pictures(study, insight, stills))
 
     def _draw_winner(self, run_id: str) -> None:
-        """Draw the pictures of the winner's run that a single run has from its start."""
+        """Draw the winner's own pictures; trials are recorded without them, single runs with them."""
         recorded = load_recorded(self._store, run_id)
         task = recorded.config.task
         with TrackedRun(self._store.client, run_id).artifacts() as folder:
@@ -114,7 +113,7 @@ class StudyRecord:
 
 
 def _attempt(what: str, action: Callable[[], Any]) -> None:
-    """Do what is good to have; if it fails, the study does not."""
+    """Run an action that the study can do without, and print its error if it fails."""
     try:
         action()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""One tracked training run: from a composed config to a dev loss, with everything worth keeping in MLflow."""
+"""One tracked training run: from a composed config to a dev loss, with its results recorded in MLflow."""
 
 import math
 import time
@@ -22,34 +22,34 @@ from sweeps.task.task import Description, Trained
 from sweeps.tracking.runs import TrackedRun, start_run
 from sweeps.tracking.store import TrackingStore
 
-_TAG = 500  # characters
+_MOST_TAG = 500  # characters of a tag's value; longer values are cut
 _SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "model.order", "model.estimator", "seed")
 
 
 @dataclass(frozen=True)
 class TrialOf:
-    """Which trial of which study a run is."""
+    """The study and the trial that a run belongs to."""
 
     study: str
     number: int
     parent_id: str
-    searched: tuple[str, ...]  # the keys that vary, for the run's name
-    confirm_number: int | None = None  # where the run confirms the trial with a fresh seed
-    warm_start: str | None = None  # the name of the setting that was tried first, if it is one
+    searched: tuple[str, ...]  # the keys that the study searches, for the run's name
+    confirm_number: int | None = None  # given if the run confirms the trial with a fresh seed
+    warm_start: str | None = None  # the name of the trial's setting in space.warm_start, if it is from there
 
     @property
     def kind(self) -> str:
-        """ "trial" or "confirm"."""
+        """The kind of the run: "trial" or "confirm"."""
         return "trial" if self.confirm_number is None else "confirm"
 
     @property
     def subdir(self) -> str | None:
-        """The run's folder, where it is not hydra.sweep.subdir."""
+        """The run's folder, or None for the folder that hydra.sweep.subdir gives."""
         return None if self.confirm_number is None else f"confirm/{self.confirm_number}"
 
     @property
     def tags(self) -> dict[str, str]:
-        """What tells the run's place in the study, as tags in MLflow."""
+        """Tags in MLflow that tell the run's study and trial."""
         tags = {"study": self.study, "trial_number": str(self.number)}
         tags |= {"warm_start": self.warm_start} if self.warm_start else {}
         return tags if self.confirm_number is None else {**tags, "confirm_number": str(self.confirm_number)}
@@ -57,7 +57,7 @@ class TrialOf:
 
 @dataclass(frozen=True)
 class RungOf:
-    """Which rung of which ladder a run is."""
+    """The ladder and the rung that a run belongs to."""
 
     ladder: str
     name: str
@@ -66,15 +66,15 @@ class RungOf:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What tells the run's place in the ladder, as tags in MLflow."""
+        """Tags in MLflow that tell the run's ladder and rung."""
         return {"ladder": self.ladder, "rung": self.name}
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a finished run leaves for its study."""
+    """The results of a finished run that its study needs."""
 
-    dev_loss: float
+    dev_loss: float  # in the task's unit
     weights_digest: str
     description: Description
 
@@ -87,17 +87,17 @@ class OpenRun:
     config: RunConfig
     items: Items
     tracked: TrackedRun
-    draws: bool  # whether somebody will look at this run's pictures
+    draws: bool  # whether to draw the run's pictures
 
     def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
-        """Train, and keep everything for the record except how the run ended.
+        """The outcome of training; everything is recorded except how the run ended.
 
         Args:
             report: called with the step and the dev loss of each evaluation; what it raises ends the run.
 
         Raises:
             Diverged: a dev loss is NaN or infinite.
-            Exception: training failed, or was ended by `report`; the curve so far is kept too.
+            Exception: training failed, or `report` ended it; the curve so far is recorded too.
         """
         curve: list[Mapping[str, float]] = []
         reporting = 0.0
@@ -129,10 +129,10 @@ class OpenRun:
             raise
 
     def train_and_end(self) -> RunOutcome:
-        """Train and record everything, also how the run ended.
+        """The outcome of training; everything is recorded, including how the run ended.
 
         Raises:
-            Exception: training failed or diverged; the run is recorded as such, with its curve so far.
+            Exception: training failed or diverged; the run is recorded as failed, with its curve so far.
         """
         try:
             outcome = self.train()
@@ -145,7 +145,7 @@ class OpenRun:
         return outcome
 
     def _keep(self, trained: Trained, curve: Sequence[Mapping[str, float]], seconds: float) -> RunOutcome:
-        """Record a finished run's figures, files and description."""
+        """The outcome of a finished run, after recording its metrics, files and description."""
         task, run, seed = self.config.task, self.tracked, self.config.seed
         started = time.perf_counter()
         losses, terms = item_losses(task, trained, self.items.split.dev)
@@ -153,7 +153,7 @@ class OpenRun:
         evaluation_seconds = time.perf_counter() - started
         description = task.describe(trained, dev_loss, seed)
         steps = int(curve[-1]["step"]) if curve else 0
-        figures: dict[str, float] = {
+        metrics: dict[str, float] = {
             "train_seconds": seconds,
             "evaluation_seconds": evaluation_seconds,
             "steps_per_second": steps / seconds,
@@ -163,7 +163,7 @@ class OpenRun:
             "best_dev_loss": dev_loss,
             "steps": steps,
         }
-        run.log_metrics(figures, step=steps)
+        run.log_metrics(metrics, step=steps)
         run.log_tags({**description.tags, "mlflow.note.content": description.note})  # the UI's description of a run
         with run.artifacts() as folder:
             self._write_config(folder / "config.yaml")
@@ -177,7 +177,7 @@ class OpenRun:
         return RunOutcome(dev_loss, weights_digest, description)
 
     def _write_config(self, path: Path) -> None:
-        """The whole resolved config: it means the same from another folder, and tells no password."""
+        """Write the whole resolved config, with absolute paths and without passwords."""
         resolved: Any = OmegaConf.to_container(self.cfg, resolve=True)
         if self.items.path is not None and resolved["data"]["path"]:
             resolved["data"]["path"] = str(self.items.path)
@@ -186,20 +186,20 @@ class OpenRun:
         write_yaml(path, resolved)
 
     def record(self, tags: Mapping[str, str]) -> None:
-        """Send what is kept, and tags: whoever dies then leaves a whole record but for its status."""
+        """Send tags and everything that waits to be sent: a process that dies afterwards loses only the status."""
         self.tracked.log_tags(_cut(tags))
         self.tracked.flush()
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
-        """Send what could not be sent before, and tags, and close the record as FINISHED, FAILED or KILLED."""
+        """Send tags and everything that waits to be sent, and end the run as FINISHED, FAILED or KILLED."""
         self.tracked.end(status, _cut(tags or {}))
 
 
 def item_losses(task: Any, trained: Trained, items: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """A task's losses for items, checked; both (n,) float64.
+    """Each item's sum of losses and number of terms, as the task gives them, checked; both (n,) float64 on the CPU.
 
     Raises:
-        ValueError: not two tensors with a number for each item, or no terms.
+        ValueError: the task did not return two tensors with a number for each item, or there are no terms.
         Diverged: a loss is NaN or infinite.
     """
     name = type(task).__name__
@@ -226,13 +226,13 @@ def open_run(
     trial: TrialOf | None = None,
     rung: RungOf | None = None,
 ) -> OpenRun:
-    """Start the record of the run that `cfg` asks for.
+    """The run that `cfg` asks for, recorded as RUNNING.
 
     Args:
-        open_store: called when all else is known to be right: it may make the records.
+        open_store: called after everything else is checked, because it may create the database.
 
     Raises:
-        RequestError: the config asks for what cannot be; only a trial is recorded, as failed.
+        RequestError: the request is wrong; a trial is recorded as failed, any other run is not recorded.
     """
     place = trial or rung
     kind, parent_id, tags = (place.kind, place.parent_id, place.tags) if place else ("train", None, {})
@@ -242,7 +242,7 @@ def open_run(
         config.check()
         items = config.deal_items()
     except RequestError as error:
-        if trial:  # a combination that the corners of the space did not show: the study records it as failed
+        if trial:  # only this combination of values is wrong, none at the corners of the space is
             run = start_run(open_store(), f"#{trial.number:03d}", kind, params, tags, parent_id=parent_id)
             run.end("FAILED", _cut({"reason": str(error), "trial_state": "FAIL"}))
         raise
@@ -254,11 +254,11 @@ def open_run(
 
 
 def _cut(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value[:_TAG] for key, value in tags.items()}
+    return {key: value[:_MOST_TAG] for key, value in tags.items()}
 
 
 def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
-    """A name that tells runs apart: what varies in the study, or the shape of a single run's model."""
+    """A name that tells runs apart, from the keys that the study searches or the shape of a single run's model."""
     shape = _SHAPE if "model" in params else tuple(key for key in params if key.startswith("task."))
     keys = [key for key in (trial.searched if trial else shape) if key in params]
     values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)

@@ -1,4 +1,4 @@
-"""A study: checked, opened, brought to its total by workers, confirmed, summed up."""
+"""A study from start to end: it is checked, opened, run by workers to its total, confirmed and summarised."""
 
 import io
 import sys
@@ -40,12 +40,12 @@ from sweeps.trials.standing import Standing
 from sweeps.trials.storage import quiet_optuna
 from sweeps.trials.trials import Trials, open_trials
 
-Queued = tuple[Setting, dict[str, Any]]  # a setting that is tried before any that is drawn, and its trial's attributes
+Queued = tuple[Setting, dict[str, Any]]  # a setting to try before the sampler draws any, and its trial's attributes
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Which study, how much of it, and where Optuna keeps it."""
+    """The checked keys of `study`: its name, its storage, its budget and how its winner is confirmed."""
 
     name: str
     storage: str
@@ -68,10 +68,10 @@ class StudyConfig:
 
 
 def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]) -> None:
-    """Bring a study to `study.n_trials` finished trials: start it, go on with it, or join those who are at it.
+    """Bring a study to `study.n_trials` finished trials: start it, continue it, or join the processes that run it.
 
     Args:
-        arguments: the overrides of the command line, sweep words among them.
+        arguments: the overrides of the command line, with the sweep words among them.
 
     Raises:
         RequestError: the request is wrong; no trial was started.
@@ -80,7 +80,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     started = time.time()
     if cfg.hydra.job.chdir:
         raise RequestError(
-            "hydra.job.chdir is true; it must be false: relative paths start at the folder of the command"
+            "hydra.job.chdir is true; it must be false: relative paths start at the folder in which makemore is called"
         )
     config: StudyConfig = read_node(StudyConfig, cfg, "study")
     storage = resolve_url("study.storage", config.storage, table="studies")
@@ -93,7 +93,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     identity = identify(jobs, space, config.confirm)
     allows = weight_limit(space, jobs)
     sampler = make_sampler(cfg, space, config.seed, allows)
-    make_pruner(cfg)  # to be checked before anything starts, as all of this: each worker makes its own
+    make_pruner(cfg)  # only checks the config before anything starts: each worker makes its own pruner
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
     if sampler.grid is not None:
@@ -137,10 +137,10 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
 
 
 def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> None:
-    """Say why there are fewer trials than were asked for.
+    """Print why there are fewer trials than were asked for, if there are.
 
     Raises:
-        AllTrialsFailed: none of them is complete.
+        AllTrialsFailed: no trial is complete.
     """
     stopped = ""
     if standing.finished < plan.n_trials:
@@ -152,7 +152,7 @@ def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> No
     if stopped:
         print(f"makemore: {stopped}", file=sys.stderr)
     elif plan.n_trials < config.n_trials:
-        print(f"makemore: every point of the grid was tried: {standing.finished} trials", file=sys.stderr)
+        print(f"makemore: every setting of the grid was tried: {standing.finished} trials", file=sys.stderr)
 
 
 def _read_space(
@@ -177,7 +177,11 @@ def _open_study(
     store: TrackingStore,
     tags: dict[str, str],
 ) -> tuple[Standing, TrackedRun]:
-    """Start the study, or check that it is the one that was started; with its run in MLflow."""
+    """The standing of the study and its run in MLflow, after starting it or checking that it is the recorded study.
+
+    Raises:
+        RequestError: the study is closed or was started differently, or one of the two databases lacks it.
+    """
     tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
     with trials.alone() as standing:
         trials.check_open()
@@ -186,11 +190,10 @@ def _open_study(
             if find_study_run(store, config.name) is not None:
                 raise RequestError(
                     f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
-                    "give the one it was recorded in, or another study.name"
+                    "give the study.storage it was recorded in, or another study.name"
                 )
-            queued = [
-                trial.system_attrs.get("fixed_params") for trial in standing.trials
-            ]  # by one that was killed here
+            # A process that was killed while it started the study may have queued some settings already.
+            queued = [trial.system_attrs.get("fixed_params") for trial in standing.trials]
             for setting, attributes in queue:
                 if setting not in queued:
                     trials.queue(setting, attributes)
@@ -201,21 +204,21 @@ def _open_study(
                 "give another study.name, or the settings it was started with"
             )
         if standing.finished and find_study_run(store, config.name) is None:
-            raise RequestError(  # its winner would be another one
+            raise RequestError(  # without those runs another trial would win
                 f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
-                "in tracking.experiment: give those it was recorded in, or another study.name"
+                "in tracking.experiment: give the two that it was recorded in, or another study.name"
             )
         return standing, open_study_run(store, config.name, tags, identity.items)
 
 
 def _count_workers(config: StudyConfig, standing: Standing) -> int:
-    """No more than there can be trials to run at a time."""
+    """The number of workers: `study.workers` or the usable cores, but no more than there are trials left to run."""
     most = max(1, config.n_trials - standing.finished, config.confirm.top * config.confirm.seeds)
     return min(config.workers or usable_cores(), most)
 
 
 def _run_workers(plan: Plan, record: StudyRecord) -> None:
-    """In this process, in processes of their own, or as jobs of the launcher that the user has chosen."""
+    """Run the workers in this process, in processes of their own, or as jobs of the launcher that the user chose."""
     if plan.cfg.hydra.runtime.choices["hydra/launcher"] != "basic":
         _launch_workers(plan)
         return
@@ -241,12 +244,12 @@ def _bury(plan: Plan, worker: str) -> None:
 
 
 def _launch_workers(plan: Plan) -> None:
-    """Each job of the launcher is a worker of the study."""
+    """Run each worker of the study as a job of Hydra's launcher."""
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=plan.jobs.hydra_context, task_function=LaunchedWorker(plan), config=plan.cfg
     )
     name = plan.cfg.hydra.runtime.choices["hydra/launcher"]
-    print(f"makemore: {plan.workers} workers are jobs of hydra/launcher={name}; see makemore ui", file=sys.stderr)
+    print(f"makemore: {plan.workers} workers run as jobs of hydra/launcher={name}; see makemore ui", file=sys.stderr)
     overrides = [*plan.space.fixed, "hydra.sweep.subdir=workers/${hydra.job.num}"]
     for job_return in launcher.launch([overrides] * plan.workers, 0):
         if job_return.status == JobStatus.FAILED:
@@ -256,12 +259,12 @@ def _launch_workers(plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class LaunchedWorker:
-    """The task that a launcher runs: perhaps in another process, perhaps on another machine."""
+    """The task function of a launcher's job, which may run in another process or on another machine."""
 
     plan: Plan
 
     def __call__(self, cfg: DictConfig) -> None:
-        """Work until nothing is left to do."""
+        """Run a worker until the study has nothing left to do."""
         quiet_optuna()
         Worker(self.plan, lambda news: None).run()
 

@@ -1,1 +1,1 @@
-"""The seam: what a task is; language_model/ is the one that is shipped."""
+"""The interface between the harness and a task; the shipped task is in language_model/."""

@@ -1,4 +1,4 @@
-"""The loss of each item of a split on disk: what paired comparisons and intervals over items are computed from."""
+"""The loss of each item of a split on disk, for paired comparisons and intervals over items."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ def write_item_losses(path: Path, losses: Tensor, terms: Tensor) -> None:
     """Write the losses of a split's items, in the split's order.
 
     Args:
-        losses: the sum of each item's loss terms, (n,); of a language model, in nats.
-        terms: the number of each item's terms, (n,); of a language model, its characters and the boundary.
+        losses: the sum of each item's loss terms, (n,); for a language model in nats.
+        terms: the number of each item's terms, (n,); for a language model its characters and one boundary.
 
     Raises:
-        ValueError: the shapes are not the same (n,).
+        ValueError: the shapes differ or are not (n,).
     """
     if losses.ndim != 1 or losses.shape != terms.shape:
         raise ValueError(f"losses are {tuple(losses.shape)} and terms {tuple(terms.shape)}; both must be (n,)")
@@ -29,10 +29,10 @@ def write_item_losses(path: Path, losses: Tensor, terms: Tensor) -> None:
 
 
 def read_item_losses(path: Path) -> tuple[Tensor, Tensor]:
-    """The losses of a split's items and their numbers of terms, as `write_item_losses` wrote them; (n,) float64 each.
+    """Each item's sum of losses and number of terms, as `write_item_losses` wrote them; both (n,) float64.
 
     Raises:
-        RequestError: not such a file.
+        RequestError: the file is not a file of item losses.
     """
     try:
         tensors = load_file(path)

@@ -1,4 +1,4 @@
-"""A task's items, dealt into train and dev, and the fingerprints that name the parts."""
+"""A task's items, read and dealt into train and dev."""
 
 import functools
 from collections.abc import Sequence
@@ -14,24 +14,24 @@ from sweeps.task.task import Task
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Train and dev items of one list, and where they came from."""
+    """The train and dev items of a list, and where they came from."""
 
-    name: str
-    path: Path | None
+    name: str  # of the list, as in data=NAME
+    path: Path | None  # the file of the list, if there is one
     split: Split
 
 
 def deal_items(task: Task, config: SplitConfig) -> Items:
-    """Read a task's items and deal them.
+    """A task's items, dealt into train and dev.
 
     Raises:
-        RequestError: the items cannot be read, or there are too few.
+        RequestError: the items cannot be read, there are too few, or the split rule would separate their groups.
     """
     name, path = task.source()
     items = read_items(task)
     groups = groups_of(task, items)
     if groups is not None and config.rule != "disjoint":
-        raise RequestError(f"data.split is {config.rule}; for a task that groups its items it must be disjoint")
+        raise RequestError(f"data.split is {config.rule}; it must be disjoint for a task that groups its items")
     try:
         return Items(name, path, _split(items, groups, config))
     except DataError as error:
@@ -39,10 +39,10 @@ def deal_items(task: Task, config: SplitConfig) -> Items:
 
 
 def read_items(task: Task) -> tuple[str, ...]:
-    """All items of a task, test items among them: only for dealing, and for the door.
+    """All items of a task, including test items: only for dealing them, and for the look.
 
     Raises:
-        RequestError: they cannot be read, or are not text without line ends.
+        RequestError: the items cannot be read, or are not text without line ends.
     """
     try:
         items = tuple(task.read())
@@ -59,7 +59,7 @@ def read_items(task: Task) -> tuple[str, ...]:
 
 
 def groups_of(task: Task, items: Sequence[str]) -> tuple[str, ...] | None:
-    """The group of each item; None where each item is its own."""
+    """The group of each item; None if the task does not group its items."""
     if type(task).group is Task.group:
         return None
     return tuple(str(task.group(item)) for item in items)

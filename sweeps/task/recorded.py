@@ -1,4 +1,4 @@
-"""A recorded run read back: its config, its trained model, and the items it was trained on."""
+"""A recorded run, read back: its config and its trained model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +19,25 @@ class RecordedRun:
 
 
 def read_recorded_config(path: Path) -> RunConfig:
-    """The config of a run from its recorded config.yaml.
+    """The config of a run from its recorded config.yaml, with the device set to cpu.
 
-    Classes that it names are found on the user's own Python path; nothing of the record is executed.
+    The classes that it names are imported from the user's own Python path; no recorded code is executed.
 
     Raises:
-        RequestError: not such a file, or one whose task or model class cannot be found.
+        RequestError: the file is not a recorded config, or its task or model class cannot be found.
     """
     cfg = OmegaConf.load(path)
     if not isinstance(cfg, DictConfig):
         raise RequestError(f"{path} is not a recorded config")
     kept = {key: cfg[key] for key in cfg if key in ("task", "data", "model", "optimizer", "schedule", "train", "seed")}
-    return read_run_config(OmegaConf.create({**kept, "device": "cpu"}))  # where it was trained may not be here
+    return read_run_config(OmegaConf.create({**kept, "device": "cpu"}))  # this machine may lack the training device
 
 
 def read_recorded(config_path: Path, weights_path: Path) -> RecordedRun:
-    """A run from its recorded config and weights.
+    """The config and the trained model of a run from its recorded config and weights.
 
     Raises:
-        RequestError: a file is not what it should be, or a class cannot be found.
+        RequestError: a file cannot be read as config or weights, or a class cannot be found.
     """
     config = read_recorded_config(config_path)
     try:

@@ -1,4 +1,4 @@
-"""Everything that decides a run's weights: its task, how the task's items are dealt, and the seed."""
+"""The config of a run: everything that decides its weights, which is the task, the split of its items and the seed."""
 
 import hashlib
 import json
@@ -25,8 +25,8 @@ from sweeps.task.task import Task
 LANGUAGE_MODEL = "language_model"
 RUN_KEYS = ("task", "data", "model", "optimizer", "schedule", "train", "seed", "device")
 _ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "ladder", "format", "hydra")
-_OF_LANGUAGE_MODEL = ("model", "optimizer", "schedule", "train", "device")
-_NOT_IN_DIGEST = ("data.path",)  # the content of a user's file counts, not where it lies
+_LANGUAGE_MODEL_KEYS = ("model", "optimizer", "schedule", "train", "device")
+_NOT_IN_DIGEST = ("data.path",)  # the content of a user's file counts, not its path
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunConfig:
     def params(self) -> dict[str, Any]:
         """Flat dotted keys, spelled as on the command line: {"model": "mlp", "model.block_size": 3, ...}."""
         params = self.task.params()
-        if self.task_name != LANGUAGE_MODEL:  # which has the split among its own
+        if self.task_name != LANGUAGE_MODEL:  # its own params include the split
             split = {"data.split": self.split.rule, "data.split_seed": self.split.seed}
             params = {"task": self.task_name, **params, **split}
         return {**params, "seed": self.seed}
@@ -55,12 +55,12 @@ class RunConfig:
         """The task's items, dealt into train and dev.
 
         Raises:
-            RequestError: the items cannot be read, or are too few.
+            RequestError: the items cannot be read, there are too few, or the split rule would separate their groups.
         """
         return deal_items(self.task, self.split)
 
     def check(self) -> None:
-        """Raise RequestError, with one line, where no run of this config could succeed."""
+        """Raise RequestError, with one line, if no run of this config can succeed."""
         try:
             self.task.check()
         except RequestError:
@@ -70,16 +70,17 @@ class RunConfig:
 
 
 def read_run_config(cfg: DictConfig) -> RunConfig:
-    """The checked run of a composed or recorded config.
+    """The checked config of a run, from a composed or a recorded config.
 
     Raises:
-        RequestError: an unknown key, a wrong type or a value outside its range.
+        RequestError: a key is unknown or missing, a value has a wrong type or is outside its range, or the class of
+            a task or a model cannot be found.
     """
     for key in map(str, cfg):
         if key not in _ROOT_KEYS:
             raise RequestError(f"{key} is not a key; there are {', '.join(_ROOT_KEYS)}")
     seed = build(_Seed, "", {"seed": OmegaConf.select(cfg, "seed")}).seed
-    node = container(cfg, "task") if "task" in cfg else {"name": LANGUAGE_MODEL}  # recorded before there were others
+    node = container(cfg, "task") if "task" in cfg else {"name": LANGUAGE_MODEL}  # the oldest records have no task
     if "_target_" not in node:
         if node.get("name") != LANGUAGE_MODEL:
             raise RequestError(
@@ -92,19 +93,19 @@ def read_run_config(cfg: DictConfig) -> RunConfig:
     name = str(node.pop("name", None) or kind.__name__)
     for needed in ("read", "build", "train", "losses"):
         if getattr(kind, needed) is getattr(Task, needed):
-            raise RequestError(f"task={name}: {kind.__name__} has no method {needed}; a task needs one")
+            raise RequestError(f"task={name}: {kind.__name__} has no method {needed}; a task needs it")
     data = container(cfg, "data")
     split = build(_OwnSplit, "data", {key: data.get(key) for key in ("split", "split_seed")})
     return RunConfig(name, build(kind, "task", node, name), SplitConfig(split.split, split.split_seed), seed)
 
 
 def check_overrides(config: RunConfig, overrides: Iterable[str]) -> None:
-    """Raise RequestError for an override that would have no effect: of the language model's keys, with another task."""
+    """Raise RequestError if an override of a language model's key has no effect because the task is another."""
     if config.task_name == LANGUAGE_MODEL:
         return
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        if key.partition(".")[0] in _OF_LANGUAGE_MODEL and key != "train.evaluations":  # which pruners count in
+        if key.partition(".")[0] in _LANGUAGE_MODEL_KEYS and key != "train.evaluations":  # pruners count in these
             raise RequestError(
                 f"{key} has no effect with task={config.task_name}; its keys are {', '.join(config.params())}"
             )
@@ -120,7 +121,7 @@ class _Seed:
 
 @dataclass(frozen=True)
 class _OwnSplit:
-    """The keys of `data` that say something to a user's own task."""
+    """The keys of `data` that have an effect with a user's own task."""
 
     split: str
     split_seed: int

@@ -1,4 +1,4 @@
-"""By which rule items are dealt into train, dev and test."""
+"""The rule by which items are dealt into train, dev and test."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from makemore.limits import LimitError, check
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """By which rule, and with which seed, items are dealt."""
+    """The rule and the seed by which items are dealt into train, dev and test."""
 
     rule: str
     seed: int

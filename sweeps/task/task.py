@@ -1,4 +1,4 @@
-"""The seam: what a task is. A user's own task extends `Task`; the shipped one is in `language_model/`."""
+"""The interface of a task. A user's own task extends `Task`; the shipped task is in `language_model/`."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,100 +13,100 @@ from sweeps.task.weights import read_weights, write_weights
 
 
 class Report(Protocol):
-    """What training calls after each evaluation."""
+    """The function that training calls after each evaluation."""
 
     def __call__(self, step: int, dev_loss: float, **metrics: float) -> None:
-        """Record a dev loss at a step, and further metrics of that step; what it raises must end the training."""
+        """Record the dev loss and further metrics of a step; an exception that this raises must end the training."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What training leaves."""
+    """A trained module and what is recorded with it."""
 
     module: nn.Module
-    metrics: Mapping[str, float] = field(default_factory=dict)  # figures of the whole run, recorded with it
-    train_fingerprint: str = ""  # names the items that it was trained on, where it was read back
+    metrics: Mapping[str, float] = field(default_factory=dict)  # metrics of the whole run, recorded with it
+    train_fingerprint: str = ""  # the digest of the items that it was trained on, after `load`
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a run's record says of a trained model beside the harness's own figures."""
+    """What a task adds to the record of a run, beside the harness's own metrics."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""  # Markdown: the description of the run in MLflow's UI
+    note: str = ""  # the description of the run in MLflow's UI, in Markdown
     remarks: Sequence[str] = ()  # lines that `makemore train` prints
-    files: Mapping[str, str] = field(default_factory=dict)  # texts that are kept with the run, by file name
+    files: Mapping[str, str] = field(default_factory=dict)  # texts that become artifacts of the run, by file name
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A simple model that a winner is compared with at the one look."""
+    """A simple model with which the winner is compared at the one look."""
 
     name: str
-    losses: Tensor  # for each item the sum of its losses, (n,) float64
+    losses: Tensor  # the sum of each item's losses, (n,) float64
     smoothing: float | None = None
 
 
 class Task:
-    """Anything with items and a loss for each item. Extend it as a frozen dataclass: its fields are keys.
+    """Anything with items and a loss for each item. Extend it as a frozen dataclass whose fields are config keys.
 
-    `task.depth=2,3,4` searches the field `depth`. The harness reads the items, deals them into train, dev and test,
-    hands out the first two, and keeps the door to the third. A class needs `read`, `build`, `train` and `losses`; the
-    other methods have defaults.
+    `task.depth=2,3,4` searches the field `depth`. The harness reads the items and deals them into train, dev and
+    test; the task is given test items only at the one look. A class needs the methods `read`, `build`, `train` and
+    `losses`; the other methods have defaults.
     """
 
-    item: ClassVar[str] = "item"  # the noun for one item, in messages and reports
-    term: ClassVar[str] = "term"  # the noun for what an item's losses are summed over
-    unit: ClassVar[str] = "loss per term"
-    evaluations: int | None = None  # how often `train` reports, where that is known: for the progress line
+    item: ClassVar[str] = "item"  # the noun for an item, in messages and reports
+    term: ClassVar[str] = "term"  # the noun for a term of the sum that is an item's loss
+    unit: ClassVar[str] = "loss per term"  # the unit of losses
+    evaluations: int | None = None  # how often `train` reports, for the progress line; None: unknown
 
     def read(self) -> Sequence[str]:
-        """The items as text without line ends: rows, sentences, names of files."""
+        """The items, each a text without line ends: rows, sentences or names of files, for example."""
         raise NotImplementedError
 
     def group(self, item: str) -> str:
-        """The group of an item: items of one group never land in two splits. By default, the item itself."""
+        """The group of an item, by default the item itself. Items of one group are always in the same split."""
         return item
 
     def build(self) -> nn.Module:
-        """An untrained module of the shape that the fields ask for; recorded weights are loaded into it."""
+        """An untrained module of the shape that the fields give; recorded weights are loaded into it."""
         raise NotImplementedError
 
     def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> Trained:
-        """Train a module on the train items; the same seed must give the same weights.
+        """A module trained on the train items; the same seed must give the same weights.
 
         Args:
-            report: call it as report(step, dev_loss) after each evaluation of dev, with a falling or rising loss: the
-                study may end the run there. It raises `Diverged` where dev_loss is NaN or infinite.
+            report: call it as report(step, dev_loss) after each evaluation of dev. It raises to end the run: where
+                the study prunes the trial, and `Diverged` if dev_loss is NaN or infinite.
         """
         raise NotImplementedError
 
     def losses(self, trained: Trained, items: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """For each item the sum of its losses and the number of terms in that sum; both (n,), float64.
+        """Each item's sum of losses and the number of terms in that sum; both (n,) float64.
 
         A run's dev loss is the sum of all losses divided by the number of all terms.
         """
         raise NotImplementedError
 
     def params(self) -> dict[str, Any]:
-        """The keys of the task with their values, spelled as on the command line."""
-        names = [item.name for item in dataclasses.fields(self)]  # type: ignore[arg-type]
+        """The task's keys, spelled as on the command line, and their values."""
+        names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
         return {f"task.{name}": getattr(self, name) for name in names}
 
     def source(self) -> tuple[str, Path | None]:
-        """The name of the list that the items come from, and its file where there is one."""
+        """The name of the list that the items come from, and its file, or None without a file."""
         return type(self).__name__, None
 
     def check(self) -> None:
-        """Raise ValueError, with one line that says what was expected, where no run of these fields could succeed."""
+        """Raise ValueError, with one line that says what is expected, if no run with these fields can succeed."""
 
     def parameters(self) -> int:
-        """How many trainable numbers the module has."""
+        """The number of trainable weights in the module."""
         return sum(parameter.numel() for parameter in self.build().parameters())
 
     def save(self, trained: Trained, path: Path, train_fingerprint: str) -> str:
-        """Write the weights as safetensors; returns their digest."""
+        """The digest of the weights (SHA-256 in hex), after writing them as safetensors."""
         return write_weights(path, trained.module.state_dict(), {"train_fingerprint": train_fingerprint})
 
     def load(self, path: Path) -> Trained:
@@ -117,21 +117,21 @@ class Task:
         return Trained(module.eval(), train_fingerprint=metadata["train_fingerprint"])
 
     def describe(self, trained: Trained, dev_loss: float, seed: int) -> Description:
-        """What the run's record says about the module that has just been trained."""
+        """What the task adds to the record of the run that has just been trained; dev_loss is in `unit`."""
         return Description()
 
     def draw(self, trained: Trained, curve: Sequence[Mapping[str, float]], folder: Path) -> None:
-        """Draw what a person will look at: for single runs, and for a study's winner.
+        """Draw pictures of a trained module into a folder; called for single runs and for a study's winner.
 
         Args:
-            curve: what was reported: step, dev_loss and the metrics that were given with it.
+            curve: for each evaluation its step, its dev_loss and the other reported metrics.
         """
 
     def sample(self, trained: Trained, n: int, temperature: float, seed: int, prefix: str) -> list[str]:
-        """New items from a trained model.
+        """`n` new items from a trained model.
 
         Raises:
-            RequestError: the task has none to give, or the request is wrong.
+            RequestError: the task draws no samples, or the request is wrong.
         """
         raise RequestError(f"{type(self).__name__} draws no samples: only a task with a method `sample` does")
 
@@ -140,9 +140,9 @@ class Task:
         return []
 
     def figures(self, loss: float) -> dict[str, float]:
-        """A loss in other units, by name."""
+        """A loss in other units, by the name of the unit."""
         return {}
 
     def why_no_look(self, trained: Trained) -> str:
-        """Why the test loss of this model might not be a finite number; empty where it will be one."""
+        """Why the test loss of this model might be infinite or NaN; empty if it will be finite."""
         return ""

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, which runs no code when loaded."""
+"""Weights on disk as safetensors, a format that runs no code when it is loaded."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,23 +10,24 @@ from torch import Tensor
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """Write named tensors and text about them; returns the digest of the tensors."""
-    kept = {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}  # tied ones are apart
+    """The digest of named tensors, after writing them with texts about them."""
+    # safetensors refuses tensors that share memory, as tied weights do: the clones are separate.
+    kept = {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
     save_file(kept, path, dict(metadata))
     return digest_weights(kept)
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The named tensors of a file that `write_weights` wrote, and the text about them."""
+    """The named tensors of a file that `write_weights` wrote, and the texts about them."""
     with safe_open(path, framework="pt") as file:
         names = file.keys()
         return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
 
 
 def digest_weights(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256, in hex, of names, shapes and values: equal weights have equal digests.
+    """The SHA-256 (hex) of names, shapes, types and values: equal weights have equal digests.
 
-    Not of the file, in which the order of the metadata is another one each time.
+    The file itself has no fixed digest, because the order of its metadata varies.
     """
     digest = hashlib.sha256()
     for name in sorted(weights):

@@ -1,4 +1,4 @@
-"""Which class a `model` node names, and the node that names a model: the shipped ones by name, others by `_target_`."""
+"""The translation between `model` nodes and model configs: shipped models by `name`, a user's own by `_target_`."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,7 @@ def read_model(tree: dict[str, Any]) -> tuple[str, ModelConfig]:
     """The name and the checked config of a `model` node.
 
     Raises:
-        RequestError: an unknown name, no such class, or a value that it does not take.
+        RequestError: the name is unknown, the class cannot be found, or the class does not accept a key or a value.
     """
     tree = dict(tree)
     name, target = tree.pop("name", None), tree.pop("_target_", None)
@@ -33,8 +33,8 @@ def read_model(tree: dict[str, Any]) -> tuple[str, ModelConfig]:
     config = build(kind, "model", tree, name)
     if type(getattr(config, "block_size", None)) is not int:
         raise RequestError(
-            f"model._target_ is {target}; {kind.__name__} has no block_size: it must have one, the characters of "
-            "context that the module is given"
+            f"model._target_ is {target}; {kind.__name__} has no block_size: it must have an int field block_size, "
+            "the characters of context that the module is given"
         )
     return name, config
 

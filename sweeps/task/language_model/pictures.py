@@ -1,4 +1,4 @@
-"""Pictures of one language model: its loss curve, and where its embedding puts the characters."""
+"""The pictures of a language model: its loss curve, and the positions of the characters in its embedding."""
 
 import unicodedata
 import warnings
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from makemore.data import Alphabet
 
-_MOST = 150  # characters in the picture of an embedding: more would hide each other
+_MOST = 150  # characters in the picture of an embedding; more would cover each other
 _COLORS = {"boundary": ("green", "#d4f0d4"), "vowel": ("firebrick", "mistyrose"), "other": ("navy", "lavender")}
 _LINES = {"train_loss": ("train", "#1f77b4"), "dev_loss": ("dev", "#ff7f0e")}
 
 
 def draw_curve(curve: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draw losses against steps, as a PNG file.
+    """Draw losses in nats per character against steps, as a PNG file.
 
     Args:
         curve: for each evaluation its step, train_loss and dev_loss.
@@ -43,9 +43,9 @@ def draw_curve(curve: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def draw_embedding(C: Tensor, alphabet: Alphabet, path: Path) -> None:
-    """Draw the characters where the embedding C (vocab_size, embedding_size) puts them, as a PNG file.
+    """Draw the characters at their positions in the embedding C (vocab_size, embedding_size), as a PNG file.
 
-    Two dimensions are drawn as they are; of more, the two in which the characters differ most (PCA).
+    With more than two dimensions, the two directions in which the characters differ most are drawn (PCA).
     """
     points, share = project(C)
     figure = Figure(figsize=(4, 4))
@@ -65,7 +65,7 @@ def draw_embedding(C: Tensor, alphabet: Alphabet, path: Path) -> None:
 
 
 def project(C: Tensor) -> tuple[Tensor, float]:
-    """Points (n, 2) for the rows of C (n, d), and the share of their variance that these show."""
+    """Points (n, 2) for the rows of C (n, d), and the share, in [0, 1], of the rows' variance that the points show."""
     C = C.detach().cpu().float()
     centered = C - C.mean(0)
     if C.shape[1] <= 2:
@@ -76,7 +76,7 @@ def project(C: Tensor) -> tuple[Tensor, float]:
 
 
 def kind_of(character: str, boundary: str) -> str:
-    """ "boundary", "vowel" (with or without accents), or "other"."""
+    """The kind of a character: "boundary", "vowel" (with or without accents) or "other"."""
     if character == boundary:
         return "boundary"
     base = unicodedata.normalize("NFD", character)[0].lower()

@@ -1,4 +1,4 @@
-"""Where words come from: the shipped list, the lectures' list, or a user's file."""
+"""The sources of words: the shipped list, the lectures' list, or a user's file."""
 
 import functools
 import hashlib
@@ -17,7 +17,7 @@ NAMES_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which list of words, and how it is split."""
+    """The checked keys of `data`: the list of words, and how it is split."""
 
     name: str
     path: str | None
@@ -35,7 +35,7 @@ class DataConfig:
 
 @dataclass(frozen=True, eq=False)
 class WordList:
-    """The words of a file, in its order, and their characters."""
+    """The words of a file, in the file's order, and their alphabet."""
 
     path: Path
     words: tuple[str, ...]
@@ -43,10 +43,10 @@ class WordList:
 
 
 def load_words(config: DataConfig) -> WordList:
-    """The words that a run asks for, read once a process while the file stays as it is.
+    """The list of words that a config names. A process reads a file again only after it has changed.
 
     Raises:
-        RequestError: the list cannot be had or read.
+        RequestError: the list cannot be fetched or read.
     """
     path = _find(config)
     try:
@@ -72,12 +72,16 @@ def _find(config: DataConfig) -> Path:
     if config.name == "file":
         if not config.path:
             raise RequestError("data.path is not given; data=file needs data.path=FILE, one item per line")
-        return Path(os.path.expanduser(config.path)).absolute()  # noqa: PTH111 - Path raises where it cannot
+        return Path(os.path.expanduser(config.path)).absolute()  # noqa: PTH111 - Path raises for an unknown ~user
     raise RequestError(f"data is {config.name}; it must be given_names, names or file")
 
 
 def fetch_names() -> Path:
-    """The lectures' names.txt, checked by hash: from the folder MAKEMORE_DATA_DIR, else fetched once and cached."""
+    """The path of the lectures' names.txt, checked by hash: in the folder MAKEMORE_DATA_DIR, or else in a cache.
+
+    Raises:
+        RequestError: the file is missing or has another hash, or it cannot be fetched.
+    """
     folder = os.environ.get("MAKEMORE_DATA_DIR")
     if folder:
         path = Path(folder) / "names.txt"

@@ -1,4 +1,4 @@
-"""The shipped task: a character-level language model on a list of words, one a line."""
+"""The shipped task: a character-level language model on a list of words, with a word on each line."""
 
 import dataclasses
 import functools
@@ -28,14 +28,14 @@ from sweeps.task.language_model.weights import load_weights, save_weights
 from sweeps.task.task import Baseline, Description, Report, Task, Trained
 
 DEVICES = ("cpu", "cuda")
-_SAMPLES = 20
-_SMOOTHING = [10 ** (power / 8) for power in range(-24, 17)]  # of a baseline, tried on dev: from 0.001 to 100
-_ORDERS = (2, 3, 4)
+_SAMPLES = 20  # words that are drawn from each trained model
+_SMOOTHING = [10 ** (power / 8) for power in range(-24, 17)]  # values for a baseline, tried on dev: from 0.001 to 100
+_ORDERS = (2, 3, 4)  # the n-grams that serve as baselines
 
 
 @dataclass(frozen=True)
 class LanguageModel(Task):
-    """What decides the weights of a language model, but for the split and the seed."""
+    """Everything that decides the weights of a language model, except the split and the seed."""
 
     data: DataConfig
     model_name: str
@@ -57,19 +57,19 @@ class LanguageModel(Task):
 
     @property
     def evaluations(self) -> int:  # type: ignore[override]
-        """How often dev is evaluated in a run."""
+        """The number of evaluations of dev in a run."""
         return self.model.evaluations(self.training)
 
     @property
     def alphabet(self) -> Alphabet:
-        """The characters of the whole list, as in the lectures."""
+        """The characters of the whole list, including dev and test words, as in the lectures."""
         return self._words().alphabet
 
     def _words(self) -> WordList:
         return load_words(self.data)
 
     def read(self) -> Sequence[str]:
-        """The words of the list, in its order."""
+        """The words of the list, in the list's order."""
         return self._words().words
 
     def source(self) -> tuple[str, Path]:
@@ -81,11 +81,11 @@ class LanguageModel(Task):
         return self.model.new(self.alphabet.vocab_size, seed=0)
 
     def check(self) -> None:
-        """Raise ModelError where the module is not one that predicts the next character."""
+        """Raise ModelError if the module does not predict the next character."""
         self.model.check(self.alphabet.vocab_size)
 
     def params(self) -> dict[str, Any]:
-        """The keys of data, model and training; those that say nothing to counted models are left out."""
+        """The keys of data, model and training with their values, without the keys that have no effect on the model."""
         groups: list[tuple[str, str, Any]] = [
             ("data", self.data.name, self.data),
             ("model", self.model_name, self.model),
@@ -104,20 +104,20 @@ class LanguageModel(Task):
         return params if self.model.counted else {**params, "device": self.device}
 
     def parameters(self) -> int:
-        """Trainable numbers in the model.
+        """The number of trainable weights in the model.
 
         Raises:
-            RequestError: the model is counted: how much it keeps follows from the words.
+            RequestError: the model is counted, so its size depends on the words.
         """
         if self.model.counted:
             raise RequestError(
-                f"space.constraints.parameters must be null with model={self.model_name}: how much counts keep follows "
-                "from the words"
+                f"space.constraints.parameters must be null with model={self.model_name}: the size of a counted model "
+                "depends on the words"
             )
         return self.model.parameters(self.alphabet.vocab_size)
 
     def corpus(self, train: Sequence[str], dev: Sequence[str]) -> Corpus:
-        """Train and dev words as the trainer uses them; made once a process for each block size."""
+        """The train and dev words as the trainer uses them; a process builds them once for each block size."""
         return _corpus(tuple(train), tuple(dev), self.alphabet, self.model.block_size)
 
     def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> TrainedModel:
@@ -155,12 +155,12 @@ class LanguageModel(Task):
         )
 
     def losses(self, trained: Trained, items: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """For each word its negative log-likelihood in nats, and its characters with the boundary; (n,) float64."""
+        """Each word's negative log-likelihood in nats, and its number of characters plus the boundary; (n,) float64."""
         model = _language_model(trained)
         return model.config.word_losses(model.module, items, model.alphabet)
 
     def save(self, trained: Trained, path: Path, train_fingerprint: str) -> str:
-        """Write the weights with the model's config and alphabet; returns their digest."""
+        """The digest of the weights, after writing them with the model's config and alphabet."""
         return save_weights(path, _language_model(trained), train_fingerprint)
 
     def load(self, path: Path) -> TrainedModel:
@@ -168,7 +168,7 @@ class LanguageModel(Task):
         return load_weights(path)
 
     def describe(self, trained: Trained, dev_loss: float, seed: int) -> Description:
-        """Train loss, gap to dev, what stands out in the run, and new words."""
+        """The train loss, its gap to the dev loss, the findings of the diagnosis, and new words."""
         model = _language_model(trained)
         assert model.corpus is not None  # it has just been trained
         assert model.result is not None
@@ -184,7 +184,7 @@ class LanguageModel(Task):
         )
 
     def draw(self, trained: Trained, curve: Sequence[Mapping[str, float]], folder: Path) -> None:
-        """Draw the loss curve, and the embedding where the model has one."""
+        """Draw the loss curve and, if the model has an embedding, the embedding."""
         from sweeps.task.language_model.pictures import draw_curve, draw_embedding  # Matplotlib takes long to import
 
         model = _language_model(trained)
@@ -194,7 +194,7 @@ class LanguageModel(Task):
             draw_embedding(embedding, model.alphabet, folder / "embedding.png")
 
     def sample(self, trained: Trained, n: int, temperature: float, seed: int, prefix: str) -> list[str]:
-        """New words, each beginning with the prefix.
+        """`n` new words, each beginning with the prefix.
 
         Raises:
             RequestError: a character of the prefix is not in the alphabet.
@@ -202,12 +202,14 @@ class LanguageModel(Task):
         model = _language_model(trained)
         for character in prefix:
             if character not in model.alphabet.characters:
-                raise RequestError(f"prefix is {prefix}; {character} is not one of {model.alphabet.characters}")
+                raise RequestError(
+                    f"prefix is {prefix}; {character} is not in the model's alphabet {model.alphabet.characters}"
+                )
         with one_thread():
             return model.draw_words(n, temperature, generator_for(seed, "samples"), prefix)
 
     def baselines(self, train: Sequence[str], dev: Sequence[str], items: Sequence[str]) -> list[Baseline]:
-        """Guessing, and counted n-grams with the smoothing that is best on dev."""
+        """Uniform guessing, and counted n-grams with the smoothing that is best on dev."""
         alphabet = self.alphabet
         characters = torch.tensor([len(word) + 1 for word in items], dtype=torch.float64)
         compared = [Baseline("uniform", characters * math.log(alphabet.vocab_size))]
@@ -221,11 +223,11 @@ class LanguageModel(Task):
         return compared
 
     def figures(self, loss: float) -> dict[str, float]:
-        """Perplexity, and bits per character."""
+        """The perplexity and the bits per character of a loss in nats per character."""
         return {"perplexity": math.exp(loss), "bits_per_character": loss / math.log(2)}
 
     def why_no_look(self, trained: Trained) -> str:
-        """Counts without smoothing may find a test character impossible."""
+        """Why the test loss might be infinite: counts without smoothing may give a test character probability zero."""
         key = _language_model(trained).config.unsmoothed_key
         return f"its winner's model.{key} is 0, so that its test loss may be infinite" if key else ""
 
@@ -247,7 +249,7 @@ def _has_cuda() -> bool:
 
 
 def _name_of(table: Mapping[str, type], value: object) -> str:
-    """The name under which a table of classes has the class of a value."""
+    """The name that a table of classes gives to the class of a value."""
     return next(name for name, kind in table.items() if kind is type(value))
 
 
@@ -263,7 +265,7 @@ def _how_trained(model: TrainedModel) -> str:
 
 
 def _note(result: TrainResult, signs: Signs, findings: Sequence[Finding], words: Sequence[str]) -> str:
-    """What a person reads first about a finished run, in Markdown."""
+    """The description of a finished run in MLflow's UI, in Markdown."""
     return "\n".join(
         [
             f"Dev loss **{signs.dev_loss:.4f}**, train {signs.train_loss:.4f} (nats per character); "

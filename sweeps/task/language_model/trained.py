@@ -1,4 +1,4 @@
-"""A trained language model with all that its use needs."""
+"""A trained language model, with its config and its alphabet."""
 
 from dataclasses import dataclass, field
 
@@ -14,15 +14,15 @@ from sweeps.task.task import Trained
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedModel(Trained):
-    """A module, the config that says how it is asked, and the alphabet of its tokens."""
+    """A trained module, the config by which it is evaluated, and the alphabet of its tokens."""
 
     name: str  # of the model, as in model=NAME
     config: ModelConfig
     alphabet: Alphabet
-    result: TrainResult | None = None  # this and what follows: where it was trained in this process
+    result: TrainResult | None = None  # this field and the next ones are set only if this process trained the model
     curve: list[Evaluation] = field(default_factory=list)
     corpus: Corpus | None = None
 
     def draw_words(self, n: int, temperature: float, generator: torch.Generator, prefix: str) -> list[str]:
-        """`n` words, each beginning with the prefix, drawn character by character."""
+        """`n` words, each beginning with the prefix, sampled character by character."""
         return sample_words(self.config, self.module, self.alphabet, n, generator, temperature, prefix=prefix)

@@ -1,4 +1,4 @@
-"""A language model's weights on disk, with what is needed to use them beside: its config and its alphabet."""
+"""A language model's weights on disk, together with the config and the alphabet that their use needs."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from sweeps.task.weights import read_weights, write_weights
 
 
 def save_weights(path: Path, trained: TrainedModel, train_fingerprint: str) -> str:
-    """Write the weights of a model trained on the words of a fingerprint; returns their digest."""
+    """The digest of a model's weights, after writing them; `train_fingerprint` is that of its train words."""
     metadata = {
         "model": json.dumps(model_node(trained.name, trained.config)),
         "alphabet": json.dumps(dataclasses.asdict(trained.alphabet)),
@@ -22,10 +22,10 @@ def save_weights(path: Path, trained: TrainedModel, train_fingerprint: str) -> s
 
 
 def load_weights(path: Path) -> TrainedModel:
-    """Read weights that `save_weights` wrote; a user's own class is found on their own Python path, by its name.
+    """The model whose weights `save_weights` wrote; a user's own class is imported by name from their Python path.
 
     Raises:
-        RequestError: not such a file, or the class of its model cannot be found.
+        RequestError: the file is not a weights file of this project, or the class of its model cannot be found.
     """
     try:
         weights, metadata = read_weights(path)
