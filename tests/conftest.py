@@ -110,14 +110,14 @@ def makemore(
 
 
 @pytest.fixture
-def own_code() -> Iterator[None]:
+def own_code(tmp_path: Path) -> Iterator[None]:
     """What a test imports from its own folder is forgotten after it: another test has other modules of the names."""
     path, modules = list(sys.path), set(sys.modules)
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         file = getattr(sys.modules[name], "__file__", None)
-        if file is not None and Path(file).parent == Path.cwd():
+        if file is not None and Path(file).is_relative_to(tmp_path):
             del sys.modules[name]
 
 
