@@ -1,4 +1,4 @@
-"""What the benchmarks share: words, alternation of two sides, a table and JSON."""
+"""Helpers of the benchmarks: the words, the timing of two sides in turns, and the output as a table and JSON."""
 
 import argparse
 import json
@@ -17,16 +17,16 @@ from makemore.data import GIVEN_NAMES, read_words
 
 
 def load_words() -> tuple[list[str], str]:
-    """The words of names.txt in the folder $MAKEMORE_DATA_DIR, else of the shipped list; and the file's name."""
+    """The words of names.txt in the folder $MAKEMORE_DATA_DIR, or else of the shipped list, and the file's name."""
     folder = os.environ.get("MAKEMORE_DATA_DIR")
     path = Path(folder) / "names.txt" if folder else GIVEN_NAMES
     return read_words(path), path.name
 
 
 def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: int) -> dict[str, float]:
-    """Median seconds of each side, and of the ratio theirs / ours within a round, with its quartiles.
+    """Median seconds of each side, and the median and quartiles of the ratio theirs / ours within a round.
 
-    Both sides run by turns, after one turn that is not counted: times on a shared machine vary more than ratios.
+    The sides take turns, because times on a shared machine vary more than ratios. The first turn is not counted.
     """
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     for turn in range(rounds + 1):
@@ -47,7 +47,7 @@ def alternate(ours: Callable[[], object], theirs: Callable[[], object], rounds: 
 
 
 def parse_arguments(description: str, rounds: int) -> argparse.ArgumentParser:
-    """A parser with the options that every benchmark has."""
+    """A parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each side is timed")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
@@ -55,7 +55,7 @@ def parse_arguments(description: str, rounds: int) -> argparse.ArgumentParser:
 
 
 def finish(rows: Sequence[Mapping[str, Any]], words: str, path: Path | None) -> None:
-    """Print the machine and the table; write both as JSON where asked for."""
+    """Print the machine and the table, and write both as JSON if a path is given."""
     processor = torch.cpu.get_capabilities()
     machine = {
         "torch": torch.__version__,

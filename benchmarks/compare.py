@@ -1,10 +1,10 @@
-"""What `makemore compare` costs on a large study: seconds of the whole process, with 5,000 trials.
+"""How long `makemore compare` takes on a study of 5,000 trials, in seconds of the whole process.
 
     python benchmarks/compare.py [--rounds N] [--trials N] [--json PATH]
 
-A study of one trial is run, and its record in MLflow copied until there are as many as asked for: each with all its
-params, metrics, curves, tags and dataset inputs, under an id and a number, with a learning rate and a dev loss of its
-own. Every command is a process of its own, as a user starts it; the median of N.
+A study of a single trial is run, and the trial's run in MLflow is copied with all its params, metrics, curves, tags
+and dataset inputs until the study has the wanted number of trials. Each copy has its own id, number, learning rate
+and dev loss. Each command runs in a new process, as a user starts it; the table shows the median of N rounds.
 """
 
 import os
@@ -36,7 +36,7 @@ TABLES = {
 
 
 def fill(trials: int) -> None:
-    """A study of so many trials, all but one of which nobody ran."""
+    """Make a study with this number of trials, of which one is run and the others are copies."""
     study = ("study.name=large", "study.workers=1", "study.confirm.top=0", "study.n_trials=1")
     assert run(["sweep", *study, "train.steps=500", "train.evaluations=10"]) == 0
     with closing(sqlite3.connect("mlruns/mlflow.db")) as database, database:
@@ -63,7 +63,7 @@ def fill(trials: int) -> None:
 
 
 def measure(command: str) -> float:
-    """Seconds of one process."""
+    """Seconds of a whole process that runs the command."""
     start = time.perf_counter()
     call = [sys.executable, "-c", "from sweeps.cli import main; main()", "compare", *command.split()]
     subprocess.run(call, check=True, stdout=subprocess.DEVNULL)

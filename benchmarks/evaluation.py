@@ -1,8 +1,9 @@
-"""How long an exact evaluation and the building of contexts take, beside plain torch and the lecture's loops.
+"""How long an exact evaluation and the building of contexts take, compared with plain torch and the lecture's loops.
 
     python benchmarks/evaluation.py [--rounds N] [--json PATH]
 
-One thread; both sides of a row run by turns in one process. The evaluations agree to 1e-6, which is checked.
+Everything runs on one thread, and the two sides of a row take turns in the same process. The benchmark checks that
+both evaluations agree to 1e-6.
 """
 
 from functools import partial

@@ -1,13 +1,15 @@
-"""What the harness itself costs: seconds a trial with an objective that does nothing, as the study grows.
+"""How long the harness itself takes for each trial, in seconds, as the study grows.
 
     python benchmarks/harness.py [--rounds N] [--json PATH]
 
-One worker, the default sampler and pruner, SQLite. A trial is asked for, composed, run as a Hydra job, recorded in
-MLflow with all its params, metrics and files, and told. Its training is replaced by one that returns at once, without
-any evaluation ("no reports") or after ten that are reported to the pruner, which keeps every trial ("ten reports"). The
-time is that from one training to the next: the mean of N trials, and of such means in three studies the median, since
-times on a shared machine vary from minute to minute. A study is filled up to its size with trials of the same space,
-written to Optuna and MLflow directly.
+One worker, the default sampler and pruner, SQLite. Each trial is asked for, composed, run as a Hydra job, recorded in
+MLflow with all its params, metrics and files, and told to Optuna. Its training is replaced by a function that returns
+at once, either without an evaluation ("no reports") or after ten evaluations that are reported to the pruner, which
+keeps every trial ("ten reports").
+
+The time is measured from one training to the next and averaged over N trials. The table shows the median of these
+means over three studies, because times on a shared machine vary from minute to minute. A study is brought to its size
+with trials of the same space that are written to Optuna and MLflow directly.
 """
 
 import contextlib
@@ -37,7 +39,7 @@ REPORTS = (0, 10)
 
 
 class NoTraining:
-    """Takes the place of `train`; keeps the time of each call."""
+    """A replacement for `train` that returns at once and notes the time of each call."""
 
     def __init__(self, reports: int) -> None:
         self.reports, self.times = reports, list[float]()
@@ -47,9 +49,9 @@ class NoTraining:
         *_, report, curve = arguments
         model = MLP(model_config, corpus.alphabet.vocab_size, torch.Generator())
         with torch.no_grad():
-            model.b2[0] = 1.5  # the words that are sampled from it end after six characters, as from a trained one
+            model.b2[0] = 1.5  # so that sampled words end after six characters, like those of a trained model
         for step in range(1, self.reports + 1):
-            # Each trial better than those before it: none is pruned.
+            # Each trial is better than those before it, so none is pruned.
             curve.append(Evaluation(step, 2.5, 2.5 - 1e-6 * time.monotonic(), 0.1, 0.1))
             report(step, curve[-1].dev_loss)
         if not curve:
@@ -63,7 +65,7 @@ def sweep(n_trials: int, *more: str) -> None:
 
 
 def fill(size: int) -> None:
-    """Bring the study to a size with trials that nobody ran."""
+    """Bring the study to a size with trials that were never run."""
     study = optuna.load_study(study_name="harness", storage="sqlite:///mlruns/study.db")
     client = MlflowClient("sqlite:///mlruns/mlflow.db")
     model = next(trial for trial in study.trials if trial.state == TrialState.COMPLETE)
@@ -95,7 +97,7 @@ def measure(count: int, reports: int) -> float:
 
 
 def measure_study(count: int) -> dict[tuple[int, int], float]:
-    """Mean seconds at each size with each number of reports, in a new study."""
+    """Mean seconds per trial in a new study, by size and number of reports."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         with mock.patch.object(sweeps.study.runs, "train", NoTraining(10)):
             sweep(SIZES[0])

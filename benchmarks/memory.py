@@ -1,9 +1,9 @@
-"""How much memory a list of ten million items takes to train on, above what the libraries take by themselves.
+"""How much memory training on a list of ten million items takes, in MiB above what the libraries take.
 
     python benchmarks/memory.py [--items N] [--block-size N] [--json PATH]
 
-Makes the list with a script, then reads, splits, trains and evaluates it in a process of its own for each kind of
-targets. The peak is the operating system's (ru_maxrss), less the peak of the same on the shipped list.
+The list is generated, and then read, split, trained on and evaluated in a new process for each kind of targets. The
+peak is the operating system's (ru_maxrss), minus the peak of the same work on the shipped list.
 """
 
 import random
@@ -25,7 +25,7 @@ from makemore.train import TrainConfig, train
 
 
 def write_items(path: Path, items: int) -> None:
-    """Items that look like names: the first half of one shipped name and the second half of another."""
+    """Write items that look like names: the first half of one shipped name and the second half of another."""
     names = read_words(GIVEN_NAMES)
     draw = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
@@ -37,7 +37,7 @@ def write_items(path: Path, items: int) -> None:
 
 
 def train_on(path: Path, block_size: int, targets: str) -> None:
-    """What the child process does; prints its peak in MiB, its seconds and the dev loss."""
+    """Do the child process's work, and print its peak in MiB, its seconds and the dev loss."""
     start = time.perf_counter()
     words = read_words(path)
     split = split_words(words, "disjoint", 42)

@@ -1,10 +1,10 @@
-"""What the record of a study costs: the share of its wall clock that goes into MLflow, files and pictures.
+"""How long recording a study takes: the share of its wall clock that goes into MLflow, files and pictures.
 
     python benchmarks/record.py [--rounds N] [--trials N] [--json PATH]
 
-`space=mlp`, one worker, SQLite, a whole study with its confirmation. Counted is all that serves the record and not the
-search: runs opened and closed, params, metrics, weights, samples, the diagnosis and the pictures of each trial, and
-the study's notes, leaderboard, pictures and registered model. Imports for them are counted too.
+`space=mlp`, one worker, SQLite, a whole study with its confirmation. Everything is counted that serves the record and
+not the search: opening and closing runs, the params, metrics, weights, samples and diagnosis of each trial, and the
+notes, leaderboard, pictures and registered model of the study, with the imports that they need.
 """
 
 import os
@@ -34,7 +34,7 @@ RECORDING = [
 
 
 class Stopwatch:
-    """Adds up the seconds of functions; of one that another calls, only the other's."""
+    """Adds up the seconds of timed functions; a timed function that another one calls is counted once."""
 
     def __init__(self) -> None:
         self.seconds, self._depth = 0.0, 0

@@ -1,13 +1,15 @@
-"""Do the lecture_table settings come out in the order of the notes, as far as the noise of seeds lets one tell?
+"""Do the lecture_table settings rank as in the notes, as far as the variation between seeds allows a comparison?
 
     makemore sweep experiment=lecture_table
     python benchmarks/setting_order.py [--study NAME] [--storage URL] [--without NUMBER ...] [--json PATH]
 
-The notes have one seed of each setting. So the study's own seeds say what order to expect of one: in each of 10,000
-repetitions one seed of each setting is drawn, and ranked against the means of the setting's other seeds. The notes'
-rank correlation is one of these if it was drawn in the same way. Beside it the pairs that are the other way round in
-the notes: how far apart, in standard deviations of such a difference, and how likely so far by chance (two-sided,
-normal, corrected for all pairs after Holm).
+The notes have a single seed of each setting. The study's own seeds show which rank correlation to expect of single
+seeds: each of 10,000 repetitions draws one seed of each setting, and correlates their losses with the means of the
+settings' other seeds. If the notes agree with the study, their rank correlation looks like one of these.
+
+The table lists the pairs of settings that the notes rank the other way round. It shows how far the two differences
+are apart, in standard deviations, and how likely that is by chance (two-sided, normal, Holm's correction for all
+pairs).
 """
 
 import argparse
@@ -33,7 +35,7 @@ REPETITIONS = 10_000
 
 
 def read_losses(storage: str, name: str) -> list[list[float]]:
-    """Of each setting its dev losses, one a seed."""
+    """The dev losses of each setting, one for each seed."""
     settings = yaml.safe_load((conf_dir() / "experiment" / "lecture_table.yaml").read_text())["space"]["settings"]
     trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
     return [
@@ -43,7 +45,7 @@ def read_losses(storage: str, name: str) -> list[list[float]]:
 
 
 def rank_correlation(one: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Spearman's, of each row of (n, settings) with the same row of the other."""
+    """Spearman's rank correlation (n,) of each row of one (n, settings) array with the same row of the other."""
     ranks = [rankdata(losses, axis=-1) for losses in (one, others)]
     centered = [rank - rank.mean(-1, keepdims=True) for rank in ranks]
     norms = [np.linalg.norm(rank, axis=-1) for rank in centered]
@@ -51,7 +53,7 @@ def rank_correlation(one: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def repeat(losses: list[list[float]]) -> np.ndarray:
-    """The rank correlations (n,) of one seed of each setting with the means of its others."""
+    """The rank correlations (REPETITIONS,) of one drawn seed of each setting with the means of its other seeds."""
     generator = np.random.default_rng(0)
     drawn, means = np.empty((REPETITIONS, len(losses))), np.empty((REPETITIONS, len(losses)))
     for column, seeds in enumerate(losses):
@@ -62,12 +64,12 @@ def repeat(losses: list[list[float]]) -> np.ndarray:
 
 
 def reversed_pairs(losses: dict[int, list[float]]) -> pd.DataFrame:
-    """The pairs of settings that the notes have the other way round."""
+    """The pairs of settings that the notes rank the other way round, the least likely pair first."""
     rows = []
     for one, other in itertools.combinations(losses, 2):
         ours = statistics.mean(losses[one]) - statistics.mean(losses[other])
         theirs = NOTES[one - 1] - NOTES[other - 1]
-        # Of the difference between one seed of each and our means: both vary.
+        # The variance of the notes' difference (single seeds) plus that of ours (means of seeds).
         variance = sum(statistics.variance(losses[at]) * (1 + 1 / len(losses[at])) for at in (one, other))
         apart = abs(ours - theirs) / math.sqrt(variance)
         rows.append({"pair": f"{one} and {other}", "ours": ours, "notes": theirs, "apart sd": apart})

@@ -1,16 +1,17 @@
-"""Whole sweeps beside the peers: the same work, each peer in an environment of its own.
+"""Whole sweeps compared with other tools that do the same work, each in an environment of its own.
 
     MAKEMORE_DATA_DIR=... python benchmarks/sweep.py [--rounds N] [--only WORDS] [--environments FOLDER] [--json PATH]
 
-names.txt where $MAKEMORE_DATA_DIR has it, else the shipped list; the lecture's split. Seconds of whole processes, from
-the command to its end, both sides by turns, in empty folders. The work of the first rows: so many trials of 5,000 steps
-of the lecture's model (block size 3, embedding 10, hidden 200, batch 32, SGD, sampled targets), its learning rate and
-the point of its decay searched, nothing pruned, ten evaluations of the dev split, every trial in MLflow. The peers run
-the lecture's loop in plain torch (peers/). Confirming the winner, which no peer does, is switched off.
+The words are names.txt in the folder $MAKEMORE_DATA_DIR, or else the shipped list, with the lecture's split. Times are
+seconds of whole processes in empty folders; the two sides take turns. In the first rows each trial trains the
+lecture's model (block size 3, embedding 10, hidden 200, batch 32, SGD, sampled targets) for 5,000 steps with ten
+evaluations of the dev split and is recorded in MLflow. The learning rate and the point of its decay are searched, and
+nothing is pruned. The other tools run the lecture's loop in plain torch (peers/). No other tool confirms its winner,
+so confirmation is off.
 
-Two rows compare what a minute buys: the best dev loss after 60 s of Ray Tune with ASHA on the lecture's recipe, sizes
-searched, and of `space=mlp`, as shipped and without the settings that it tries first. The last row sets two workers
-against one: 32 trials of 40,000 steps.
+Two rows compare the best dev loss after 60 s: Ray Tune with ASHA searches the sizes of the lecture's recipe, and we
+search `space=mlp`, as shipped and without the settings that it tries first. The last row compares two workers with
+one, for 32 trials of 40,000 steps.
 """
 
 import json
@@ -40,7 +41,7 @@ MINUTE = 60
 
 
 def make_environment(folder: Path, name: str) -> Path:
-    """The Python of an environment with a peer in it, made at first use."""
+    """The Python of an environment in which a peer is installed; the environment is made at its first use."""
     python = folder / name / "bin" / "python"
     done = folder / name / "installed"
     if not done.exists():
@@ -57,7 +58,7 @@ def words() -> Path:
 
 
 def run(command: list[Any], read_best: Callable[[str], float]) -> tuple[float, float]:
-    """Seconds of a whole process in an empty folder, and the best dev loss it found."""
+    """Seconds of a whole process in an empty folder, and its best dev loss in nats per character."""
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0", "PEER_WORDS": str(words())}
     with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
         start = time.perf_counter()
@@ -71,7 +72,7 @@ def run(command: list[Any], read_best: Callable[[str], float]) -> tuple[float, f
 
 
 def best_of_ours(stdout: str) -> float:
-    """The first row of the summary's table."""
+    """The dev loss in the first row of the summary's table."""
     row = next(line for line in stdout.splitlines()[4:] if line.split() and line.split()[0].isdigit())
     return float(row.split()[1])
 
@@ -114,7 +115,7 @@ def peer(folder: Path, name: str, n_trials: int, *more: str) -> tuple[list[Any],
 def compare(
     what: str, mine: tuple[list[Any], Any], theirs: tuple[list[Any], Any], rounds: int, least: str
 ) -> dict[str, Any]:
-    """A row: median seconds and best losses of both sides, run by turns, and the median of the ratios."""
+    """A row of the table: median seconds and best losses of the two sides, which take turns, and the median ratio."""
     pairs = [(run(*mine), run(*theirs)) for _ in range(rounds)]
     print(f"{what}: {pairs}", file=sys.stderr)
     return {

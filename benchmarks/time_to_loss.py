@@ -1,11 +1,11 @@
-"""How long the lecture's model takes to dev loss 2.17, beside the lecture's loop; and what one trial reaches in 30 s.
+"""How long the lecture's model takes to reach dev loss 2.17, and which dev loss a single trial reaches in 30 s.
 
     MAKEMORE_DATA_DIR=... python benchmarks/time_to_loss.py [--rounds N] [--json PATH]
 
-names.txt, lecture split, one thread; seconds of training steps alone, without evaluations, both sides by turns. In the
-first row both sides train the lecture's model: block size 3, embedding 10, hidden 200. Theirs runs the lecture's
-200,000 steps and is timed to the first of its evaluations, every 2,000 steps, that is at 2.17 or below; ours runs a
-recipe tuned for this and evaluates at its end. Every round has another seed.
+names.txt, the lecture's split, one thread. Times are seconds of training steps without evaluations; the two sides take
+turns, and each round has another seed. In the first row both sides train the lecture's model: block size 3, embedding
+10, hidden 200. The lecture's loop takes 200,000 steps with an evaluation every 2,000 steps, and is timed up to the
+first dev loss of 2.17 or lower. Our side runs a recipe that is tuned for this and evaluates at its end.
 """
 
 import math
@@ -31,21 +31,21 @@ ADAMW = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 
 
 def fast_recipe(corpus: Corpus, seed: int) -> TrainResult:
-    """The lecture's model to the target, soon."""
+    """The lecture's model, trained with a short recipe that reaches the target."""
     config = TrainConfig(128, 350, 1, "kneser_ney", 0.8, "auto")
     schedule = OneCycle(0.03, warmup=0.15, initial_factor=0.04, final_factor=0.0)
     return train(corpus, MLPConfig(3, 10, 200, 0.0), AdamW(0.0, **ADAMW), schedule, config, seed=seed)
 
 
 def best_recipe(corpus: Corpus, seed: int) -> TrainResult:
-    """The lowest dev loss that we know how to reach with 30 s of training."""
+    """The model with the lowest dev loss that we know how to reach in 30 s of training."""
     config = TrainConfig(256, 7000, 10, "kneser_ney", 0.65, "auto")
     schedule = Cosine(0.0045, warmup=0.05, final_factor=0.0)
     return train(corpus, MLPConfig(7, 32, 1200, 0.1), AdamW(0.06, **ADAMW), schedule, config, seed=seed)
 
 
 def lecture_run(X: Tensor, Y: Tensor, Xdev: Tensor, Ydev: Tensor, seed: int) -> Iterator[tuple[float, float]]:
-    """Makemore part 2, line by line: (seconds of training so far, dev loss) every 2,000 steps."""
+    """Pairs (seconds of training so far, dev loss) every 2,000 steps of makemore part 2, line by line."""
     g = torch.Generator().manual_seed(2147483647 + seed)
     C = torch.randn((27, 10), generator=g)
     W1 = torch.randn((30, 200), generator=g)
@@ -77,7 +77,7 @@ def lecture_run(X: Tensor, Y: Tensor, Xdev: Tensor, Ydev: Tensor, seed: int) -> 
 
 
 def time_lecture(examples: tuple[Tensor, ...], seed: int) -> tuple[float, float]:
-    """Seconds to the target, or of the whole run where it does not get there; and the dev loss then."""
+    """Seconds to the target, or of the whole run if it does not reach the target, and the dev loss at that time."""
     point = (0.0, math.inf)
     for point in lecture_run(*examples, seed):
         if point[1] <= TARGET:

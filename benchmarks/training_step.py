@@ -1,10 +1,10 @@
-"""How long a training step takes, beside the ways one would write it in plain torch, on one thread.
+"""How long a training step takes on one thread, compared with the usual ways to write it in plain torch.
 
     python benchmarks/training_step.py [--rounds N] [--compile] [--json PATH]
 
-Both sides of a row run by turns in one process, each with the drawing of its minibatches as its user would write it;
-the ratio is the median over rounds of one round's ratio, since times on a shared machine vary more than ratios.
-Words: names.txt in the folder $MAKEMORE_DATA_DIR, else the list that makemore ships, else random ones.
+The two sides of a row take turns in the same process, and each draws its minibatches as its user would write it. The
+ratio is the median over rounds, because times on a shared machine vary more than ratios. The words are names.txt in
+the folder $MAKEMORE_DATA_DIR, or else the shipped list.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from makemore.mlp import MLP, MLPConfig
 from makemore.optimizer import SGD, AdamW, Optimizer
 from makemore.train import TrainConfig, minibatches, one_thread
 
-Loop = Callable[[int], None]  # takes that many training steps
+Loop = Callable[[int], None]  # runs this number of training steps
 ADAMW = AdamW(weight_decay=0.01, beta1=0.9, beta2=0.999, epsilon=1e-8)  # torch's defaults
 LR = 1e-3
 
@@ -89,7 +89,7 @@ def lecture_loop(corpus: Corpus, sizes: Sizes) -> Loop:
 
 
 def module_loop(corpus: Corpus, sizes: Sizes, compiled: bool = False) -> Loop:
-    """`nn.Module`, autograd and torch's fused AdamW."""
+    """A loop with `nn.Module`, autograd and torch's fused AdamW."""
     X, Y = examples(corpus)
     model = MLP(sizes.model, corpus.alphabet.vocab_size, torch.Generator().manual_seed(1))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, fused=True)
@@ -111,9 +111,9 @@ def module_loop(corpus: Corpus, sizes: Sizes, compiled: bool = False) -> Loop:
 
 
 def products_loop(corpus: Corpus, sizes: Sizes, transposed: bool) -> Loop:
-    """The six matrix products of a step and nothing else, as autograd writes them.
+    """A loop of the six matrix products of a step and nothing else, as autograd computes them.
 
-    Or `transposed` where the result has short rows, as the fast step writes them, which takes less time.
+    With `transposed`, results with short rows are stored transposed, as in the fast step, which takes less time.
     """
     n, inputs = sizes.batch_size, sizes.block_size * sizes.embedding_size
     hidden_neurons, vocab_size = sizes.hidden_neurons, corpus.alphabet.vocab_size
@@ -145,7 +145,7 @@ def products_loop(corpus: Corpus, sizes: Sizes, transposed: bool) -> Loop:
 
 
 def compare(name: str, goal: str, ours: Loop, theirs: Loop, steps: int, rounds: int) -> dict[str, object]:
-    """A row of the table: microseconds a step, and the ratio theirs / ours with its quartiles."""
+    """A row of the table: microseconds per step, and the ratio theirs / ours with its quartiles."""
     timed = alternate(partial(ours, steps), partial(theirs, steps), rounds)
     return {
         "step": name,

@@ -164,7 +164,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
         return _refuse(one_line(error))
     except KeyboardInterrupt:
         return _interrupted(command)
-    except SystemExit as error:  # Hydra ends this way after an option that only explains
+    except SystemExit as error:  # some of Hydra's options end this way, as --version does
         return error.code if isinstance(error.code, int) else FAILED
     except BrokenPipeError:
         raise

@@ -72,7 +72,7 @@ class LadderConfig:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RungCandidate:
     """A config that may represent a rung, and its values of the keys for which the rung has lists."""
 
     cfg: DictConfig
@@ -133,7 +133,7 @@ def ladder(cfg: DictConfig) -> str:
     return "\n".join([text, "", *remarks, picture])
 
 
-def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[Candidate]:
+def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[RungCandidate]:
     """A candidate for each combination of the values in a rung's lists."""
     lists = {key: value for key, value in model.items() if isinstance(value, list)}
     if empty := [key for key, value in lists.items() if not value]:
@@ -154,7 +154,7 @@ def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[Candi
             raise RequestError(
                 f"ladder.rungs.{rung}.{key} is {value}; it must be one value; n-grams alone may have a list of them"
             )
-        candidates.append(Candidate(rung_cfg, " ".join(f"{key}={value}" for key, value in chosen.items())))
+        candidates.append(RungCandidate(rung_cfg, " ".join(f"{key}={value}" for key, value in chosen.items())))
     return candidates
 
 
@@ -183,7 +183,7 @@ def _counted_loss(cfg: DictConfig) -> float:
         return float(losses.sum() / terms.sum())
 
 
-def _choose(candidates: list[Candidate]) -> Candidate:
+def _choose(candidates: list[RungCandidate]) -> RungCandidate:
     """The candidate with the lowest dev loss; the first of equally good candidates."""
     if len(candidates) == 1:
         return candidates[0]
@@ -196,7 +196,7 @@ def _recorded(store: TrackingStore, name: str) -> dict[str, RunRecord]:
     return {run.tags["config_hash"]: run for run in reversed(finished)}  # the newest comes last and stays
 
 
-def _train(store: TrackingStore, name: str, parent_id: str, chosen: dict[str, Candidate]) -> list[Rung]:
+def _train(store: TrackingStore, name: str, parent_id: str, chosen: dict[str, RungCandidate]) -> list[Rung]:
     """All rungs below the winner, after training those that are not recorded yet."""
     known = _recorded(store, name)
     for rung, candidate in chosen.items():

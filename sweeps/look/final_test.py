@@ -73,15 +73,13 @@ def final_test(cfg: DictConfig) -> str:
 
 def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: Trials, confirm: Trials) -> str:
     name = trials.name
-    if not _has(looks, name, RESULT):
+    new = not _has(looks, name, RESULT)
+    if new:
         candidate = find_candidate(store, trials, confirm)
         with trials.alone() as standing:  # no trial can begin between this check and the claim
             check_idle(name, standing)
             claim = claim_look(config.final_test, looks, store, candidate)
         record_result(looks, candidate, claim)
-        new = True
-    else:
-        new = False
     shown = show(looks, name, config.format)
     try:
         _copy(looks, store, name)

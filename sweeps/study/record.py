@@ -25,7 +25,7 @@ _SHARE = 0.005  # the updates of a running study may take this share of its time
 
 
 class StudyRecord:
-    """What a study's run in MLflow shows; each process that started or joined the study updates it."""
+    """The contents of a study's run in MLflow, which each process that started or joined the study updates."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Description:
-    """What a task adds to the record of a run, beside the harness's own metrics."""
+    """The task's additions to the record of a run, beside the harness's own metrics."""
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Task:
         return Trained(module.eval(), train_fingerprint=metadata["train_fingerprint"])
 
     def describe(self, trained: Trained, dev_loss: float, seed: int) -> Description:
-        """What the task adds to the record of the run that has just been trained; dev_loss is in `unit`."""
+        """The task's additions to the record of the run that has just been trained; dev_loss is in `unit`."""
         return Description()
 
     def draw(self, trained: Trained, curve: Sequence[Mapping[str, float]], folder: Path) -> None:
