@@ -15,7 +15,5 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the study that the overrides `arguments` ask for."""
         from sweeps.study.study import run_study
-        from sweeps.trials.storage import quiet_optuna
 
-        quiet_optuna()
         run_study(*self._study, arguments)

@@ -78,7 +78,7 @@ def _check_causality(name: str, model: nn.Module, sequence: Tensor, vocab_size: 
         position = seen[0][1]
         raise ModelError(
             f"the module of {name} is not causal: its logits at position {position} depend on later tokens, so it "
-            "would see the answer; use a causal mask, or a recurrent net in one direction"
+            "would see the answer; use a causal mask, or a recurrent net in one direction, with batch_first=True"
         )
 
 

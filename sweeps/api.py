@@ -147,7 +147,7 @@ def run_study(*overrides: str, config_dir: str | os.PathLike[str] | None = None)
         RequestError: the request is wrong; nothing was started.
         AllTrialsFailed: no trial of the study is complete.
     """
-    quiet_mlflow()
+    _quiet()
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -174,7 +174,7 @@ def load_study(name: str | None = None, *overrides: str) -> Study:
     Raises:
         RequestError: there is no such study.
     """
-    quiet_mlflow()
+    _quiet()
     from sweeps.databases import resolve_url
     from sweeps.reports.studies import find_study
     from sweeps.tracking.store import open_tracking
@@ -192,7 +192,7 @@ def load_run(run_id: str, *overrides: str) -> Run:
     Raises:
         RequestError: there is no such run, or several begin so.
     """
-    quiet_mlflow()
+    _quiet()
     from sweeps.tracking.queries import find_runs
     from sweeps.tracking.store import open_tracking
 
@@ -200,6 +200,14 @@ def load_run(run_id: str, *overrides: str) -> Run:
         cfg = _compose("records", list(overrides))
     store = open_tracking(cfg, create=False)
     return Run(find_runs(store, [run_id], "run_id is")[0], store)
+
+
+def _quiet() -> None:
+    """Switch off MLflow's telemetry and notices, and what Optuna logs below warnings."""
+    quiet_mlflow()  # before anything imports MLflow
+    from sweeps.trials.storage import quiet_optuna
+
+    quiet_optuna()
 
 
 @contextmanager

@@ -122,6 +122,8 @@ def _import(module: str) -> None:
     finally:
         gc.freeze()
         gc.enable()
+    if "sweeps.trials.storage" in sys.modules:
+        sys.modules["sweeps.trials.storage"].quiet_optuna()
 
 
 def _parse_options(command: str, arguments: list[str]) -> Any:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 NAMED_GROUPS = ("task", "data", "model", "optimizer", "schedule")  # `name` says which file of the group was chosen
+OWN_GROUPS = ("task", "model", "space", "experiment")  # groups to which users add files of their own
 _NOISE = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
 
 
@@ -15,7 +16,10 @@ def one_line(error: BaseException) -> str:
     """The message of an error and of its cause in one line; a mistyped name is answered with the likely name."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, wanted = str(error.missing_cfg_file).rpartition("/")
-        return f"{group} is {wanted}; {any_of(wanted, error.options)}"
+        own = (
+            "; a file of your own is found with --config-dir FOLDER, as FOLDER/" + group if group in OWN_GROUPS else ""
+        )
+        return f"{group} is {wanted}; {any_of(wanted, error.options)}{own}"
     for raised in (error, error.__cause__):
         if isinstance(raised, ConfigAttributeError | ConfigKeyError) and isinstance(raised.parent_node, DictConfig):
             group, _, key = str(raised.full_key).rpartition(".")

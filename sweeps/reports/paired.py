@@ -36,6 +36,10 @@ def differences(store: TrackingStore, runs: Sequence[RunRecord], baseline: RunRe
         RequestError: the baseline did not finish, a run has other dev items, or losses must be computed and the list of
             words has changed since.
     """
+    if baseline.state != "COMPLETE":
+        raise RequestError(
+            f"baseline is {baseline.run_id}; that run is {baseline.state}, and only a complete one has losses to pair"
+        )
     for run in runs:
         if run.dev_digest is not None and run.dev_digest != baseline.dev_digest:
             raise RequestError(

@@ -88,7 +88,12 @@ def _with_values(composed: DictConfig, values: Setting) -> DictConfig:
         try:
             OmegaConf.update(cfg, key, value)
         except OmegaConfBaseException as error:
-            hint = f": is space={cfg.space.name} for another model?" if key.startswith("model.") else ""
+            other = key.startswith("model.") and cfg.space.name != "none"
+            hint = (
+                f": is space={cfg.space.name} for another model? (space=none searches your words alone)"
+                if other
+                else ""
+            )
             raise RequestError(one_line(error) + hint) from None
     return cfg
 

@@ -196,12 +196,12 @@ def test_recorded_losses_are_believed_and_weights_are_evaluated_where_there_are_
 def plain_word_losses(client: MlflowClient, run_id: str, words: list[str]) -> Any:
     """Each word's loss, character by character."""
     saved = load_weights(Path(client.download_artifacts(run_id, "weights.safetensors")))
-    block_size, stoi, losses = saved.model.config.block_size, saved.alphabet.stoi, []
+    block_size, stoi, losses = saved.config.block_size, saved.alphabet.stoi, []
     for word in words:
         tokens = [0] * block_size + [stoi[character] for character in word] + [0]
         contexts = torch.tensor([tokens[at : at + block_size] for at in range(len(word) + 1)])
         with torch.no_grad():
-            likely = torch.log_softmax(saved.model(contexts).double(), dim=1)
+            likely = torch.log_softmax(saved.module(contexts).double(), dim=1)
         losses.append(-float(likely[range(len(word) + 1), tokens[block_size:]].sum()))
     return np.array(losses)
 
