@@ -74,6 +74,8 @@ class Jobs:
             with_hydra = self.hydra_context.config_loader.load_sweep_config(self._cfg, [*self._fixed, *groups])
             OmegaConf.set_readonly(with_hydra.hydra, False)
             name_own_classes(with_hydra, with_hydra.hydra.runtime.choices)
+            # A single run has no folder of its own for Hydra's files (conf/config.yaml); a trial has.
+            with_hydra.hydra.output_subdir = with_hydra.hydra.output_subdir or ".hydra"
             cfg = copy.deepcopy(with_hydra)
             with open_dict(cfg):
                 del cfg["hydra"]

@@ -181,7 +181,7 @@ def test_recorded_losses_are_believed_and_weights_are_evaluated_where_there_are_
         write_item_losses(other, losses[other] + 0.5 * characters, characters)  # and none of the winner's
         assert difference() == pytest.approx(evaluated + 0.5, abs=1e-5)
         write_item_losses(winner, losses[winner] + 0.25 * characters, characters)
-        monkeypatch.setattr(sweeps.reports.paired, "load_weights", None)  # nothing is left to evaluate
+        monkeypatch.setattr(sweeps.reports.paired, "load_recorded", None)  # nothing is left to evaluate
         assert difference() == pytest.approx(evaluated + 0.25, abs=1e-5)
         write_item_losses(other, losses[other][1:], characters[1:])
         answer = makemore("compare", "study.name=b", "baseline=b")
