@@ -44,7 +44,7 @@ def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:
         "test_loss": test_loss,
         "test_loss_low": low,
         "test_loss_high": high,
-        **task.figures(test_loss),
+        **task.other_units(test_loss),
         "item": task.item,
         "term": task.term,
         "unit": task.unit,

@@ -139,7 +139,7 @@ class Task:
         """Simple models for comparison at the one look: fitted on train, tuned on dev, evaluated on the items."""
         return []
 
-    def figures(self, loss: float) -> dict[str, float]:
+    def other_units(self, loss: float) -> dict[str, float]:
         """A loss in other units, by the name of the unit."""
         return {}
 

@@ -222,7 +222,7 @@ class LanguageModel(Task):
             compared.append(Baseline(f"{order}-gram counts", losses, best.config.smoothing))
         return compared
 
-    def figures(self, loss: float) -> dict[str, float]:
+    def other_units(self, loss: float) -> dict[str, float]:
         """The perplexity and the bits per character of a loss in nats per character."""
         return {"perplexity": math.exp(loss), "bits_per_character": loss / math.log(2)}
 
