@@ -41,10 +41,15 @@ main()
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own, which can be interrupted even where these tests cannot."""
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # of fake tasks
-    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-c", _START, *without_extras(arguments)]
-    return subprocess.Popen(command, text=True, **{"env": environment, **options})
+    return subprocess.Popen(command, text=True, **{"env": own_environment(), **options})
+
+
+def own_environment() -> dict[str, str]:
+    """The environment of a process that uses this checkout, and finds the fake tasks."""
+    tests = Path(__file__).parent
+    path = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def without_extras(arguments: Sequence[str]) -> list[str]:
