@@ -1,16 +1,17 @@
-"""What the harness itself costs: seconds a trial with a task that does nothing, as the study grows.
+"""How long the harness itself takes for each trial, in seconds, as the study grows.
 
     python benchmarks/harness.py [--rounds N] [--json PATH]
 
-One worker, the default sampler and pruner, SQLite. A trial is asked for, composed, run as a Hydra job, recorded in
-MLflow with all its params, metrics and files, and told. Its training (no_training.py) returns at once, without any
-report or after ten that are reported to the pruner, which keeps every trial. The time is that from the start of one
-trial to the start of the next: the mean of N trials, and of such means in three studies the median, since times on a
-shared machine vary from minute to minute. A study is filled up to its size with trials of the same space, written to
-Optuna and MLflow directly.
+One worker, the default sampler and pruner, SQLite. Each trial is asked for, composed, run as a Hydra job, recorded in
+MLflow with all its params, metrics and files, and told to Optuna. Its training (no_training.py) returns at once, either
+without a report ("no reports") or after ten that go to the pruner, which keeps every trial ("ten reports").
 
-The last row is the shipped language model, trained for one step and evaluated once: what its own record takes, with
-diagnosis and samples, is in it.
+The time is measured from the start of one trial to the start of the next and averaged over N trials. The table shows
+the median of these means over three studies, because times on a shared machine vary from minute to minute. A study is
+brought to its size with trials of the same space that are written to Optuna and MLflow directly.
+
+The last row is the shipped language model, trained for one step and evaluated once: it shows what this task records
+itself, with diagnosis and samples.
 """
 
 import contextlib
