@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sqlalchemy.engine import make_url
 
 from sweeps.task import held_out
+
+settings.register_profile("shared machine", deadline=None)  # where time says little about an example
+settings.load_profile("shared machine")
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ main()
 """
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: str, extras: bool = False, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own, which can be interrupted even where these tests cannot."""
-    command = [sys.executable, "-c", _START, *without_extras(arguments)]
+    command = [sys.executable, "-c", _START, *(arguments if extras else without_extras(arguments))]
     return subprocess.Popen(command, text=True, **{"env": own_environment(), **options})
 
 

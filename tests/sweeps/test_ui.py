@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from conftest import start
 
@@ -65,14 +66,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where there is a finished study, with its pictures."""
     path = tmp_path_factory.mktemp("study")
     arguments = ["study.name=rivers", f"study.n_trials={TRIALS}", "study.workers=2", "study.confirm.top=0"]
-    environment = {**os.environ, "MAKEMORE_TEST_EXTRAS": "1"}
     sweep = start(
         "sweep",
         *arguments,
         "pruner=none",
         "train.steps=300",
+        extras=True,
         cwd=path,
-        env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -178,12 +178,13 @@ def test_the_link_leads_to_the_study_with_its_notes_and_pictures(ui: Served, bro
     page.close()
 
 
-def test_a_trial_has_its_diagnosis_and_pictures(ui: Served, browser: Any) -> None:
+def test_the_winner_has_its_diagnosis_and_pictures(ui: Served, folder: Path, browser: Any) -> None:
+    study = optuna.load_study(study_name="rivers", storage=f"sqlite:///{folder}/mlruns/study.db")
     page = open_page(browser, f"{ui.address}/#/experiments/1/runs", width=1800)
     page.get_by_text("rivers", exact=True).first.wait_for()
     close_assistant(page)
     page.locator(".ag-row button").first.click()
-    page.get_by_text(re.compile(r"#000 block_size=\d")).first.click()
+    page.get_by_text(re.compile(rf"#{study.best_trial.number:03d} block_size=\d")).first.click()
     for text in ("model.block_size", "best_dev_loss", "trial_number"):
         page.get_by_text(text, exact=True).first.wait_for()
     page.get_by_text(re.compile("New words: ")).first.wait_for()
