@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from sqlalchemy.engine import make_url
 
 from sweeps.databases import close_databases
@@ -21,6 +22,9 @@ from sweeps.task import held_out
 from sweeps.tracking.quiet import quiet_mlflow
 
 quiet_mlflow()  # as the command line does, before a test imports MLflow
+
+settings.register_profile("shared machine", deadline=None)  # where time says little about an example
+settings.load_profile("shared machine")
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,17 @@ main()
 """
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments: str, extras: bool = False, **options: Any) -> subprocess.Popen[str]:
     """The command line in a process of its own, which can be interrupted even where these tests cannot."""
-    path = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))  # of fake tasks
-    environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-c", _START, *without_extras(arguments)]
-    return subprocess.Popen(command, text=True, **{"env": environment, **options})
+    command = [sys.executable, "-c", _START, *(arguments if extras else without_extras(arguments))]
+    return subprocess.Popen(command, text=True, **{"env": own_environment(), **options})
+
+
+def own_environment() -> dict[str, str]:
+    """The environment of a process that uses this checkout, and finds the fake tasks."""
+    tests = Path(__file__).parent
+    path = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def without_extras(arguments: Sequence[str]) -> list[str]:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from conftest import start
 
@@ -66,9 +66,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where there is a finished study, with its pictures."""
     path = tmp_path_factory.mktemp("study")
     arguments = ["study.name=rivers", f"study.n_trials={TRIALS}", "study.workers=2", "study.confirm.top=0"]
-    main = [sys.executable, "-c", "from sweeps.cli import main; main()"]  # `start` would leave the pictures out
-    command = [*main, "sweep", *arguments, "pruner=none", "train.steps=300"]
-    subprocess.run(command, cwd=path, capture_output=True, check=True, timeout=120)
+    sweep = start(
+        "sweep",
+        *arguments,
+        "pruner=none",
+        "train.steps=300",
+        extras=True,
+        cwd=path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert sweep.wait(timeout=120) == 0
     return path
 
 
@@ -170,12 +178,13 @@ def test_the_link_leads_to_the_study_with_its_notes_and_pictures(ui: Served, bro
     page.close()
 
 
-def test_a_trial_has_its_diagnosis_and_pictures(ui: Served, browser: Any) -> None:
+def test_the_winner_has_its_diagnosis_and_pictures(ui: Served, folder: Path, browser: Any) -> None:
+    study = optuna.load_study(study_name="rivers", storage=f"sqlite:///{folder}/mlruns/study.db")
     page = open_page(browser, f"{ui.address}/#/experiments/1/runs", width=1800)
     page.get_by_text("rivers", exact=True).first.wait_for()
     close_assistant(page)
     page.locator(".ag-row button").first.click()
-    page.get_by_text(re.compile(r"#000 block_size=\d")).first.click()
+    page.get_by_text(re.compile(rf"#{study.best_trial.number:03d} block_size=\d")).first.click()
     for text in ("model.block_size", "best_dev_loss", "trial_number"):
         page.get_by_text(text, exact=True).first.wait_for()
     page.get_by_text(re.compile("New words: ")).first.wait_for()
