@@ -85,9 +85,10 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from sweeps.config.files import conf_dir
-    from sweeps.config.names import name_own_classes
+    from sweeps.config.names import check_groups, name_own_classes
 
     options = _parse_options(command, arguments)
+    check_groups(arguments)
     explains = options.cfg or options.info or options.help or options.hydra_help or options.shell_completion
     if command == "sweep":  # Hydra refuses --multirun together with an option that only explains
         command, arguments = "train", arguments if explains or options.multirun else ["--multirun", *arguments]

@@ -1,7 +1,7 @@
 """The names of studies, of output files, and of a user's own models and tasks."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,27 @@ def check_output(key: str, file: str | None, suffix: str = "") -> None:
         if not path.name.endswith(suffix) or not path.absolute().parent.is_dir() or path.is_dir():
             kind = f"{suffix} file" if suffix else "file"
             raise LimitError(key, file, f"null, or a {kind} in a folder that exists")
+
+
+_MEANT = {  # a group of keys, and the key that is meant by a word in its place
+    "study": "study.name",
+    "study.confirm": "study.confirm.top",
+    "tracking": "tracking.uri",
+    "train": "train.steps",
+    "looks": "looks.ledger",
+    "final_test": "final_test.reason",
+    "lr_find": "lr_find.picture",
+    "ladder": "ladder.picture",
+}
+
+
+def check_groups(overrides: Iterable[str]) -> None:
+    """Raise RequestError if an override gives a word to a group of keys, as study=first does."""
+    for override in overrides:
+        group, _, value = override.lstrip("+").partition("=")
+        if group in _MEANT and value and value[0] not in "{$":
+            meant = f"{_MEANT[group]}={'...' if value == 'null' else value}"
+            raise RequestError(f"{group} is {value}; it must be a group of keys: did you mean {meant}?")
 
 
 def name_own_classes(cfg: DictConfig, choices: Mapping[str, Any]) -> None:

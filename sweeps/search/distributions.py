@@ -30,11 +30,21 @@ def same_value(value: Any, other: Any) -> bool:
     return bool(value == other)
 
 
+def only_value(distribution: BaseDistribution) -> Any:
+    """The value of a distribution that has a single one."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return choices[0]
+        case IntDistribution(low=low) | FloatDistribution(low=low):
+            return low
+    raise TypeError(f"{distribution} is of an unknown kind")
+
+
 def in_words(distribution: BaseDistribution) -> str:
     """What is searched, as people write it."""
     match distribution:
         case CategoricalDistribution(choices=choices):
-            return ", ".join(map(str, choices))
+            return ", ".join("null" if choice is None else str(choice) for choice in choices)
         case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
             return f"{low} to {high}" + (", log" if log else "")
     raise TypeError(f"{distribution} is of an unknown kind")
@@ -60,7 +70,9 @@ def _ends(distribution: BaseDistribution) -> tuple[float, float, bool] | None:
     match distribution:
         case CategoricalDistribution(choices=choices) if len(choices) > 2:
             numbers = [choice for choice in choices if isinstance(choice, int | float) and not isinstance(choice, bool)]
-            return (min(numbers), max(numbers), False) if len(numbers) == len(choices) else None
+            if len(numbers) < len(choices) or min(numbers) == max(numbers):  # an old study may have equal choices
+                return None
+            return (min(numbers), max(numbers), False)
         case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
             return (low, high, log) if low < high else None
     return None

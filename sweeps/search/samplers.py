@@ -32,8 +32,10 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Set
     with_seed = make_checked("sampler", lambda: instantiate(cfg.sampler))
     if not isinstance(with_seed, partial):
         raise RequestError("sampler._partial_ must be true: the study adds the seed")
-    grid = None
-    if with_seed.func is GridSampler:
+    grid: list[Setting] | None = None
+    if not space.distributions:
+        grid = [{}]  # one setting is left: it is trained once
+    elif with_seed.func is GridSampler:
         # Every point is queued when the study starts: Optuna's own sampler forgets points whose worker died, and
         # repeats those that other processes are running.
         grid, with_seed = points_of(space, seed), partial(RandomSampler)

@@ -1,15 +1,15 @@
 """Search spaces: what is searched, on which conditions, within which limits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from makemore.limits import LimitError
 from sweeps.errors import RequestError
-from sweeps.search.distributions import edge_of, has_value, in_words, same_value
-from sweeps.search.sweep_words import parse_overrides, to_distribution
+from sweeps.search.distributions import edge_of, has_value, in_words, only_value, same_value
+from sweeps.search.sweep_words import distinct, format_override, parse_overrides, to_distribution
 
 Distributions = dict[str, BaseDistribution]
 Setting = dict[str, Any]  # a value for each key that a trial searches
@@ -55,6 +55,7 @@ class Space:
     conditions: Conditions
     most_parameters: int | None  # the most weights that a trial's model may have; None: any number
     settings: list[Setting]  # the grid combines each of these with all values of the other keys; empty: no such list
+    single: list[str] = field(default_factory=list)  # keys that were left with one value: they are among the fixed
 
     def is_active(self, key: str, setting: Setting) -> bool:
         """Whether a key is searched, given the values of the keys that stand before it."""
@@ -89,7 +90,7 @@ class Space:
 
 
 def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[list[str]], Setting]) -> Space:
-    """The search space of a config and the command line.
+    """The search space of a config and the command line. A key that is left with one value is fixed, not searched.
 
     Args:
         arguments: overrides of the command line, which win: sweep words replace those of a key, and a value fixes it.
@@ -109,7 +110,7 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
             fixed.append(override.input_line or "")
     settings = _without(config.settings, {override.key_or_group for override in given})
     distributions: Distributions = {
-        key: CategoricalDistribution(list(dict.fromkeys(setting[key] for setting in settings)))
+        key: CategoricalDistribution(distinct(setting[key] for setting in settings))
         for key in (settings[0] if settings else {})
     }
     for override in parse_overrides(list(words.values())):
@@ -122,8 +123,13 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
         for key, condition in config.conditions.items()
         if key in distributions
     }
+    listed = set(settings[0]) if settings else set()
+    single = _single(distributions, listed | set(conditions))
+    fixed += [format_override(key, only_value(distributions.pop(key))) for key in single]
     distributions, conditions = _resolve(distributions, conditions, defaults(fixed) if conditions else {})
-    return Space(distributions, fixed, conditions, config.constraints["parameters"], settings)
+    free = _single(distributions, listed.union(conditions, *conditions.values()))  # no longer bound by a condition
+    fixed += [format_override(key, only_value(distributions.pop(key))) for key in free]
+    return Space(distributions, fixed, conditions, config.constraints["parameters"], settings, single + free)
 
 
 def _without(settings: list[Setting], keys: set[str]) -> list[Setting]:
@@ -134,6 +140,11 @@ def _without(settings: list[Setting], keys: set[str]) -> list[Setting]:
         if rest and rest not in left:
             left.append(rest)
     return left
+
+
+def _single(distributions: Distributions, but: set[str]) -> list[str]:
+    """The keys that have one value, without the keys `but`."""
+    return [key for key, distribution in distributions.items() if distribution.single() and key not in but]
 
 
 def _resolve(
@@ -170,7 +181,7 @@ def corners(space: Space) -> list[Setting]:
         else [distribution.low, distribution.high]  # type: ignore[attr-defined]
         for key, distribution in space.distributions.items()
     }
-    count = max([len(space.settings), *map(len, ends.values())])
+    count = max([1, len(space.settings), *map(len, ends.values())])
     settings = [{key: values[corner % len(values)] for key, values in ends.items()} for corner in range(count)]
     if space.settings:
         settings = [setting | space.settings[corner % len(space.settings)] for corner, setting in enumerate(settings)]

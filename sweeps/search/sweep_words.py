@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -43,16 +44,20 @@ def to_distribution(override: Override) -> BaseDistribution:
     words, line = override.value(), override.input_line
     try:
         if isinstance(words, ChoiceSweep):
-            choices: list[Any] = [Transformer.encode(choice) for choice in words.list]
-            return CategoricalDistribution(choices)
+            return CategoricalDistribution(distinct(_plain(choice) for choice in words.list))
         if isinstance(words, RangeSweep):
             # In order even where Hydra would shuffle: a resumed study must have the same choices.
-            return CategoricalDistribution(list(words.range())) if words.shuffle else _range(words)
+            return CategoricalDistribution(distinct(words.range())) if words.shuffle else _range(words)
         if isinstance(words, IntervalSweep):
             return _interval(words)
     except ValueError as error:
         raise RequestError(f"{line} is not a search space: {error}") from None
     raise RequestError(f"{line} cannot be searched; use choice(...), range(...) or interval(...)")
+
+
+def distinct(values: Iterable[Any]) -> list[Any]:
+    """The values, of equal ones the first; true is not 1."""
+    return list({(isinstance(value, bool), value): value for value in values}.values())
 
 
 def format_override(key: str, value: Any) -> str:
@@ -65,6 +70,13 @@ def format_override(key: str, value: Any) -> str:
     if isinstance(value, str) and not plain.fullmatch(value):
         return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
     return f"{key}={value}"
+
+
+def _plain(choice: Any) -> Any:
+    """A choice without the quotes that it was typed in."""
+    if isinstance(choice, QuotedString):
+        return choice.text
+    return None if choice is None else Transformer.encode(choice)
 
 
 def _range(words: RangeSweep) -> BaseDistribution:

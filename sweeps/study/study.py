@@ -14,7 +14,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from makemore.limits import check
-from sweeps.config.names import check_study_name
+from sweeps.config.names import check_groups, check_study_name
 from sweeps.config.reading import read_node
 from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
@@ -78,6 +78,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         AllTrialsFailed: no trial of the study is complete.
     """
     started = time.time()
+    check_groups(arguments)
     if cfg.hydra.job.chdir:
         raise RequestError(
             "hydra.job.chdir is true; it must be false: relative paths start at the folder in which makemore is called"
@@ -96,6 +97,9 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     make_pruner(cfg)  # only checks the config before anything starts: each worker makes its own pruner
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
+    if not space.distributions:
+        only = " ".join(line for line in space.fixed if line.partition("=")[0] in space.single)
+        print(f"makemore: nothing is searched: {only} is the only setting, which is trained once", file=sys.stderr)
     if sampler.grid is not None:
         queue: list[Queued] = [(setting, {}) for setting in sampler.grid]
     else:
@@ -164,7 +168,7 @@ def _read_space(
         return read_run_config(Jobs(hydra_context, cfg, fixed).compose({})).params()
 
     space = read_space(config, arguments, defaults)
-    if not space.distributions:
+    if not space.distributions and not space.single:
         raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
     return space, read_warm_start(config, space)
 

@@ -117,7 +117,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
         (["train", "+tracking.foo=1"], "tracking.foo is not a key of tracking"),
         (["train", "train=5"], "train"),
         (["train", "model=null"], "Config group override must be a string or a list"),
-        (["train", "tracking=null"], "tracking is None; it must be a group of keys"),
+        (["train", "tracking=null"], "tracking is null; it must be a group of keys"),
         (["train", "tracking.uri=http://127.0.0.1:abc"], "it must be a URL"),
         (["train", "tracking.uri=gopher://127.0.0.1/x"], "gopher is not known here"),
         (

@@ -15,7 +15,7 @@ from sweeps.errors import RequestError
 from sweeps.search.distributions import has_value
 from sweeps.search.grid import grid_of
 from sweeps.search.space import Space, SpaceConfig, corners, read_space, read_warm_start
-from sweeps.search.sweep_words import format_override
+from sweeps.search.sweep_words import format_override, parse_overrides, to_distribution
 
 CATEGORIES = CategoricalDistribution
 
@@ -64,7 +64,8 @@ def test_sweep_words_become_the_distributions_of_hydras_optuna_sweeper(words: st
 def test_a_range_never_yields_its_end_and_yields_all_before_it(start: int, length: int, step: int, parts: int) -> None:
     """Also in tenths and hundredths, which binary fractions cannot hold."""
     numbers = [str(number / parts) if parts > 1 else str(number) for number in (start, start + length, step)]
-    space = read({}, f"key=range({','.join(numbers)})")
+    [override] = parse_overrides([f"key=range({','.join(numbers)})"])
+    space = Space({"key": to_distribution(override)}, [], {}, None, [])
     values = [round(value * parts) for value in grid_of(space)["key"]]
     assert values == list(range(start, start + length, step))
 
