@@ -21,7 +21,7 @@ from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.search.pruners import make_pruner
 from sweeps.search.samplers import make_sampler
-from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
+from sweeps.search.space import Setting, Space, SpaceConfig, corners, read_space, read_warm_start
 from sweeps.search.sweep_words import parse_overrides
 from sweeps.study.common_failure import common_failure, count_ended
 from sweeps.study.endings import close_dead_runs
@@ -33,6 +33,7 @@ from sweeps.study.progress import News, ProgressLine
 from sweeps.study.record import StudyRecord
 from sweeps.study.weight_limit import weight_limit
 from sweeps.study.worker import Worker
+from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.queries import find_study_run, running
 from sweeps.tracking.runs import TrackedRun, open_study_run
@@ -101,9 +102,6 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     make_pruner(cfg)  # only checks the config before anything starts: each worker makes its own pruner
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
-    if not space.distributions:
-        only = " ".join(line for line in space.fixed if line.partition("=")[0] in space.single)
-        print(f"makemore: nothing is searched: {only} is the only setting, which is trained once", file=sys.stderr)
     if sampler.grid is not None:
         queue: list[Queued] = [(setting, {}) for setting in sampler.grid]
     else:
@@ -133,6 +131,8 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     status = "FAILED"
     try:
         taken = _count_taken(plan) if standing.finished >= n_trials else None
+        if taken is None:
+            _say_what_is_odd(plan, identity.items.split.dev)
         _run_workers(plan, record)
         _say_how_it_ended(config, plan, trials.standing())
         if taken is not None and taken == _count_taken(plan):
@@ -146,6 +146,15 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         if text := record.close(finished=status == "FINISHED"):
             print(text)
         parent.end(status)
+
+
+def _say_what_is_odd(plan: Plan, dev: list[str]) -> None:
+    """Print that there is nothing to search, and what the task remarks on its items, where that is so."""
+    space = plan.space
+    if not space.distributions:
+        only = " ".join(line for line in space.fixed if line.partition("=")[0] in space.single)
+        print(f"makemore: nothing is searched: {only} is the only setting, which is trained once", file=sys.stderr)
+    print_remarks(read_run_config(plan.jobs.compose(corners(space)[0])).task, dev)
 
 
 def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> None:

@@ -1,11 +1,15 @@
 """What stopped people: requests that are nearly right, lists that are nearly words, studies that come to nothing."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from conftest import Answer, Makemore
+from conftest import Answer, Makemore, call
 from fake_tasks import FAKE
 
 FAKE_STUDY = ("sweep", *FAKE, "study.name=a", "study.workers=1", "study.confirm.top=0")
@@ -179,3 +183,79 @@ def test_three_failures_behind_a_complete_trial_stop_nothing(makemore: Makemore,
     answer = makemore(*makes_first, warm, "sampler=random")
     assert answer.code == 0, answer.err
     assert len(trials(workdir)) == 6
+
+
+@pytest.mark.parametrize(("kind", "make"), [("a named pipe", os.mkfifo), ("a folder", os.mkdir), ("a device", None)])
+def test_what_is_no_file_of_words_is_refused_at_once(
+    makemore: Makemore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, make: Callable[[str], None] | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = "words" if make else "/dev/zero"
+    if make:
+        make(path)
+    for command in ("train", "sweep"):
+        answer = makemore(command, "data=file", f"data.path={path}")
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert f"data.path is {path}, {kind}; it must be a file" in answer.err
+
+
+NAMES = [
+    f"{first}{second}{third}" for first in "bdgklmnprst" for second in "aeiou" for third in ("n", "l", "ra", "no")
+] * 6
+
+
+@pytest.mark.parametrize(
+    ("lines", "remark"),
+    [
+        (NAMES, None),
+        (
+            ["id,name", *(f"{place},{name}" for place, name in enumerate(NAMES))],
+            "looks like a table: 1321 of 1321 lines",
+        ),
+        ([f"{name};x" for name in NAMES], "have semicolons"),
+        ([f"x\t{name}" for name in NAMES], "have tabs"),
+        ([f'"{name}"' for name in NAMES], "has quotes around 1320 of 1320 words"),
+        ([f"{name} {place}" for place, name in enumerate(NAMES)], "has digits in 1320 of 1320 lines"),
+        (["Name", *NAMES], "begins with the line Name, which looks like a header"),
+        (["caf\u00e9", "cafe\u0301", *NAMES], "(1 words in NFC, 1 in NFD)"),
+        (NAMES[:300], "leaves 30 dev words, fewer than 100"),
+    ],
+)
+def test_what_is_odd_about_a_list_is_one_line_before_training(
+    makemore: Makemore, workdir: Path, lines: list[str], remark: str | None
+) -> None:
+    (workdir / "words.txt").write_text("\n".join(lines), encoding="utf-8")
+    answer = makemore("train", *TINY, "data=file", "data.path=words.txt", "data.split=lecture")
+    assert answer.code == 0, answer.err
+    assert len(remarks(answer)) == (remark is not None), answer.err
+    assert (remark or "") in answer.err
+    assert answer.out.startswith("dev loss ")
+
+
+def test_a_study_says_once_what_is_odd_about_its_list(makemore: Makemore, workdir: Path) -> None:
+    (workdir / "words.txt").write_text("\n".join(NAMES[:300]))
+    study = (*SMALL, "data=file", "data.path=words.txt", "study.n_trials=2", "study.workers=2")
+    answer = makemore(*study)
+    assert answer.code == 0, answer.err
+    assert answer.err.count("dev words, fewer than 100") == 1
+    assert "fewer than 100" not in makemore(*study).err  # nothing is trained
+
+
+def test_python_m_sweeps_is_makemore(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sweeps"]
+    shown = subprocess.run([*command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "makemore sweep" in shown.stdout
+    refused = subprocess.run(
+        [*command, "compare", "study=first"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, "did you mean study.name=first?" in refused.stderr) == (2, True)
+
+
+def test_letters_that_a_terminal_lacks_are_escaped(workdir: Path) -> None:
+    (workdir / "towns.txt").write_text("\n".join(f"город{chr(1072 + place)}" for place in range(30)), encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    run = call(workdir, "train", *TINY, "data=file", "data.path=towns.txt").splitlines()[0].rpartition("run ")[2]
+    command = [sys.executable, "-m", "sweeps", "sample", f"run={run}", "n=3"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "\\u04" in done.stdout
