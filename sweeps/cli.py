@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,9 @@ DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
 def main() -> None:
     """Run the command line and exit with its code."""
     quiet_mlflow()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a word
     try:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends like an interrupted study
         code = run(sys.argv[1:])

@@ -28,6 +28,7 @@ ROOMS = (
     ("look",),
     ("commands",),
     ("api", "cli"),
+    ("__main__",),
 )
 DOOR = "sweeps.task.held_out"
 

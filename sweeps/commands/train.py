@@ -4,6 +4,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from sweeps.study.runs import open_run
+from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import check_overrides, read_run_config
 from sweeps.tracking.store import open_tracking
 
@@ -17,6 +18,7 @@ def train(cfg: DictConfig) -> str:
     """
     check_overrides(read_run_config(cfg), HydraConfig.get().overrides.task)
     run = open_run(cfg, lambda: open_tracking(cfg))
+    print_remarks(run.config.task, run.items.split.dev)
     outcome = run.train_and_end()
     how, *remarks = outcome.description.remarks or ("trained",)
     unit = run.config.task.unit

@@ -8,6 +8,7 @@ from sweeps.reports.studies import StudyResults
 from sweeps.reports.tables import confirmations_table, leaderboard_table, to_text
 from sweeps.search.space import Space
 from sweeps.tracking.queries import RunRecord
+from sweeps.trials.winner import nan_last
 
 _TOP = 5
 
@@ -94,16 +95,41 @@ def _loss_of(study: StudyResults, winner: RunRecord) -> str:
 
 
 def _lessons(study: StudyResults, winner: RunRecord, insight: Insight) -> list[str]:
-    """What the winner gained, what mattered, and where the space is too narrow; one line each."""
+    """Who chose the winner, what it gained, what mattered, and where the space is too narrow; one line each."""
     means = {confirmation.trial: confirmation.mean for confirmation in study.confirmations}
     loss = means.get(insight.winner, winner.best_dev_loss)
-    lines = []
-    for tried in insight.tried_first:
-        if tried.trial != insight.winner:
-            their_loss = means.get(tried.trial, tried.dev_loss)
-            which = "" if tried.trial in means or not means else ", the search's figure for one seed"
-            lines.append(f"{their_loss - loss:.4f} below trial {tried.trial}, {tried.name} ({their_loss:.4f}{which})")
+    lines = _who_chose(study, insight)
+    for trial, name, search_loss in _rivals(study, insight):
+        their_loss = means.get(trial, search_loss)
+        which = "" if trial in means or not means else ", the search's figure for one seed"
+        side = "below" if loss <= their_loss else "above"
+        lines.append(f"{abs(their_loss - loss):.4f} {side} trial {trial}, {name} ({their_loss:.4f}{which})")
     if insight.importances:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in list(insight.importances.items())[:3])
         lines.append(f"what mattered most among the {len(study.complete)} complete trials: {shares}")
     return lines + [f"{edge}: widen the space" for edge in insight.edges]
+
+
+def _who_chose(study: StudyResults, insight: Insight) -> list[str]:
+    """Whether the search drew the winner, or it is a setting that was given."""
+    if not insight.tried_first:
+        return []
+    if all(_was_given(run) for run in study.trials):
+        return ["nothing was searched: every trial is a setting that was given; a higher study.n_trials searches"]
+    given = [tried.name for tried in insight.tried_first if tried.trial == insight.winner]
+    if given:
+        return [f"the winner was given in space.warm_start ({given[0]}); the search drew nothing better"]
+    return ["the search drew the winner, which was not given in space.warm_start"]
+
+
+def _rivals(study: StudyResults, insight: Insight) -> list[tuple[int, str, float]]:
+    """What the winner is compared with: given settings and, if it was given itself, the best that the search drew."""
+    rivals = [(tried.trial, tried.name, tried.dev_loss) for tried in insight.tried_first]
+    if insight.winner in [tried.trial for tried in insight.tried_first]:
+        drawn = [run for run in leaderboard(study.complete).runs if not _was_given(run)]
+        rivals += [(run.trial, "the search's best", run.best_dev_loss) for run in drawn[:1] if run.trial is not None]
+    return sorted((rival for rival in rivals if rival[0] != insight.winner), key=lambda rival: nan_last(rival[2]))
+
+
+def _was_given(run: RunRecord) -> bool:
+    return "warm_start" in run.tags

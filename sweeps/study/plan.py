@@ -22,6 +22,7 @@ class Plan:
     parent_id: str  # of the study's run in MLflow
     n_trials: int
     most_failures: int  # no trial is started in a study that has so many failed ones
+    ended_before: int  # trials that had ended when this plan was made
     seed: int
     confirm: ConfirmConfig
     workers: int

@@ -12,6 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig
+from optuna.trial import TrialState
 
 from makemore.limits import check
 from sweeps.config.names import check_groups, check_study_name
@@ -20,7 +21,9 @@ from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
 from sweeps.search.pruners import make_pruner
 from sweeps.search.samplers import make_sampler
-from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
+from sweeps.search.space import Setting, Space, SpaceConfig, corners, read_space, read_warm_start
+from sweeps.search.sweep_words import parse_overrides
+from sweeps.study.common_failure import common_failure, count_ended
 from sweeps.study.endings import close_dead_runs
 from sweeps.study.identity import Identity, identify
 from sweeps.study.jobs import Jobs
@@ -30,6 +33,7 @@ from sweeps.study.progress import News, ProgressLine
 from sweeps.study.record import StudyRecord
 from sweeps.study.weight_limit import weight_limit
 from sweeps.study.worker import Worker
+from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.queries import find_study_run, running
 from sweeps.tracking.runs import TrackedRun, open_study_run
@@ -40,6 +44,7 @@ from sweeps.trials.standing import Standing
 from sweeps.trials.storage import quiet_optuna
 from sweeps.trials.trials import Trials, open_trials
 
+_WARM_START = "space.warm_start"
 Queued = tuple[Setting, dict[str, Any]]  # a setting to try before the sampler draws any, and its trial's attributes
 
 
@@ -97,9 +102,6 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     make_pruner(cfg)  # only checks the config before anything starts: each worker makes its own pruner
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
-    if not space.distributions:
-        only = " ".join(line for line in space.fixed if line.partition("=")[0] in space.single)
-        print(f"makemore: nothing is searched: {only} is the only setting, which is trained once", file=sys.stderr)
     if sampler.grid is not None:
         queue: list[Queued] = [(setting, {}) for setting in sampler.grid]
     else:
@@ -117,6 +119,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         parent_id=parent.run_id,
         n_trials=n_trials,
         most_failures=most_failures,
+        ended_before=count_ended(standing),
         seed=config.seed,
         confirm=config.confirm,
         workers=_count_workers(config, standing),
@@ -127,8 +130,13 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     record = StudyRecord(store, parent, trials, space, budget, config.pictures, config.register)
     status = "FAILED"
     try:
+        taken = _count_taken(plan) if standing.finished >= n_trials else None
+        if taken is None:
+            _say_what_is_odd(plan, identity.items.split.dev)
         _run_workers(plan, record)
         _say_how_it_ended(config, plan, trials.standing())
+        if taken is not None and taken == _count_taken(plan):
+            _say_that_nothing_was_trained(config, plan, standing.finished, arguments)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -140,12 +148,27 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         parent.end(status)
 
 
+def _say_what_is_odd(plan: Plan, dev: list[str]) -> None:
+    """Print that there is nothing to search, and what the task remarks on its items, where that is so."""
+    space = plan.space
+    if not space.distributions:
+        only = " ".join(line for line in space.fixed if line.partition("=")[0] in space.single)
+        print(f"makemore: nothing is searched: {only} is the only setting, which is trained once", file=sys.stderr)
+    print_remarks(read_run_config(plan.jobs.compose(corners(space)[0])).task, dev)
+
+
 def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> None:
     """Print why there are fewer trials than were asked for, if there are.
 
     Raises:
         AllTrialsFailed: no trial is complete.
     """
+    if reason := common_failure(standing, plan.ended_before, plan.space.distributions):
+        raise AllTrialsFailed(
+            f"no trial of study {config.name} is complete, and the first ended alike, so no more were started "
+            f"({reason}); mend that, with another study.name if a key must change; or try other settings of the space "
+            "with the same command again"
+        )
     stopped = ""
     if standing.finished < plan.n_trials:
         why = f"{standing.failures} failed" if standing.failures >= plan.most_failures else "study.timeout is over"
@@ -157,6 +180,26 @@ def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> No
         print(f"makemore: {stopped}", file=sys.stderr)
     elif plan.n_trials < config.n_trials:
         print(f"makemore: every setting of the grid was tried: {standing.finished} trials", file=sys.stderr)
+
+
+def _count_taken(plan: Plan) -> int:
+    """How many runs the study has started, those that confirm among them."""
+    names = (plan.name, confirm_study_name(plan.name)) if plan.confirm.top else (plan.name,)
+    standings = [Trials(plan.storage, name).standing() for name in names]
+    return sum(len(standing.trials) - standing.count(TrialState.WAITING) for standing in standings)
+
+
+def _say_that_nothing_was_trained(config: StudyConfig, plan: Plan, finished: int, arguments: list[str]) -> None:
+    """Print that a study had nothing left to do, and which keys of the command line therefore had no effect."""
+    cure = "; a higher study.n_trials goes on" if plan.n_trials == config.n_trials else ""
+    done = f"{finished} of {max(finished, plan.n_trials)} trials were done before"
+    asked = f" (study.n_trials is {config.n_trials})" if config.n_trials < finished else ""
+    print(f"makemore: {done}{asked}; nothing was trained{cure}", file=sys.stderr)
+    keys = dict.fromkeys(override.key_or_group for override in parse_overrides(arguments))
+    idle = [key for key in keys if key in ("study.seed", _WARM_START) or key.partition(".")[0] in ("sampler", "pruner")]
+    if idle:
+        has = "has" if len(idle) == 1 else "have"
+        print(f"makemore: {', '.join(idle)} {has} no effect on trials that are done", file=sys.stderr)
 
 
 def _read_space(

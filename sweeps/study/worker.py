@@ -15,6 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
 from sweeps.config.messages import one_line
+from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import GIVEN_UP, Ending, tell_ending
 from sweeps.study.interruption import Interruption
 from sweeps.study.phases import ConfirmPhase, Phase, SearchPhase
@@ -67,7 +68,7 @@ class Worker:
     def _work(self, phase: Phase) -> Standing:
         """Run trials until none may start, and none is running elsewhere that could still fail."""
         while True:
-            trial, standing = phase.trials.take(self.name, phase.may_start)
+            trial, standing = phase.trials.take(self.name, lambda standing: self._may_start(phase, standing))
             number = trial.number if trial else None
             counts = standing.finished, phase.total(standing)
             self._show(News(self.name, phase.name, trial=number, standing=counts, best=phase.best(standing)))
@@ -160,6 +161,12 @@ class Worker:
         except Exception as error:
             return Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
         return Ending(TrialState.COMPLETE, outcome=outcome)
+
+    def _may_start(self, phase: Phase, standing: Standing) -> bool:
+        """Whether the phase may take a trial, and it is not known already how that would end."""
+        if phase.name == "search" and common_failure(standing, self._plan.ended_before, self._plan.space.distributions):
+            return False
+        return phase.may_start(standing)
 
     def _stops(self) -> bool:
         return self._interruption.times > 0 or not self._goes_on()

@@ -101,6 +101,10 @@ class Task:
     def check(self) -> None:
         """Raise ValueError, with one line that says what is expected, if no run with these fields can succeed."""
 
+    def remarks(self, dev: Sequence[str]) -> Sequence[str]:
+        """What is odd about the items, a line each with its cure; printed before training, which goes on."""
+        return ()
+
     def parameters(self) -> int:
         """The number of trainable weights in the module."""
         return sum(parameter.numel() for parameter in self.build().parameters())

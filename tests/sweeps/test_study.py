@@ -225,7 +225,7 @@ def test_a_run_that_fails_while_its_files_are_written_stores_none(makemore: Make
 
 
 def test_known_good_settings_are_tried_first_and_only_once(makemore: Makemore, workdir: Path) -> None:
-    wide = "model.hidden_neurons=int(interval(100,300))"  # the space that the lecture's model is in
+    wide = "model.hidden_neurons=int(interval(100,300))"  # the space that the lecture's sizes is in
     arguments = ("sweep", "study.name=a", "pruner=none", *ONE, *TINY[:3], wide, "model.block_size=4")
     for total in (1, 3):
         assert makemore(*arguments, f"study.n_trials={total}").code == 0

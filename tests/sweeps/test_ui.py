@@ -167,7 +167,7 @@ def test_the_link_leads_to_the_study_with_its_notes_and_pictures(ui: Served, bro
     page = open_page(browser, ui.newest)
     page.get_by_text("rivers", exact=True).first.wait_for()
     page.get_by_text(re.compile("what mattered most among the ")).first.wait_for()
-    page.get_by_text(re.compile("below trial 0, the lecture's model")).first.wait_for()
+    page.get_by_text(re.compile("(below|above) trial 0, the lecture's sizes")).first.wait_for()
     keep(page, "notes")
     page.goto(f"{ui.newest}/artifacts/pictures.html")
     inside = page.frame_locator("iframe").first

@@ -5,10 +5,12 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 
 from makemore.data import GIVEN_NAMES, Alphabet, DataError, read_words
 from makemore.limits import LimitError
 from sweeps.errors import RequestError
+from sweeps.task.language_model.remarks import list_remarks
 from sweeps.task.split import SplitConfig
 
 NAMES_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
@@ -51,11 +53,26 @@ def load_words(config: DataConfig) -> WordList:
     path = _find(config)
     try:
         stat = path.stat()
+        if not S_ISREG(stat.st_mode):
+            raise RequestError(
+                f"data.path is {config.path}, {_kind(stat.st_mode)}; it must be a file that can be read "
+                "again and again: save the words in a text file, one a line"
+            )
         return _read(path, config.boundary, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise RequestError(f"data={config.name}: {path} cannot be read ({error.strerror})") from None
     except DataError as error:
         raise RequestError(f"data={config.name}: {error}") from None
+
+
+def remarks_on(words: WordList, dev: int) -> list[str]:
+    """What is odd about a list of words that leaves so many dev words."""
+    return list(list_remarks(words.path.name, words.words, words.alphabet.characters, dev))
+
+
+def _kind(mode: int) -> str:
+    kinds = {"a folder": S_ISDIR, "a named pipe": S_ISFIFO, "a socket": S_ISSOCK}
+    return next((kind for kind, is_kind in kinds.items() if is_kind(mode)), "a device")
 
 
 @functools.lru_cache(maxsize=4)

@@ -22,7 +22,7 @@ from makemore.optimizer import OPTIMIZERS, Optimizer
 from makemore.schedule import SCHEDULES, Schedule
 from makemore.train import TrainConfig, TrainResult, generator_for, one_thread
 from sweeps.errors import RequestError
-from sweeps.task.language_model.sources import DataConfig, WordList, load_words
+from sweeps.task.language_model.sources import DataConfig, WordList, load_words, remarks_on
 from sweeps.task.language_model.trained import TrainedModel
 from sweeps.task.language_model.weights import load_weights, save_weights
 from sweeps.task.task import Baseline, Description, Report, Task, Trained
@@ -75,6 +75,10 @@ class LanguageModel(Task):
     def source(self) -> tuple[str, Path]:
         """The name of the list, and its file."""
         return self.data.name, self._words().path
+
+    def remarks(self, dev: Sequence[str]) -> Sequence[str]:
+        """What is odd about a user's file: a table, a header, mixed Unicode forms, too few words."""
+        return remarks_on(self._words(), len(dev)) if self.data.name == "file" else ()
 
     def build(self) -> nn.Module:
         """An untrained module."""
