@@ -5,16 +5,18 @@ import os
 import re
 import socket
 import sqlite3
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
+from glob import escape
 from pathlib import Path
 from urllib.parse import quote
 from weakref import WeakSet
 
 from filelock import FileLock
-from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import Engine, make_url
+from sqlalchemy import create_engine, event, inspect, text
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
@@ -22,20 +24,26 @@ from sweeps.errors import RequestError
 
 _CONNECT_SECONDS = 5.0
 _BUSY_SECONDS = 60.0  # how long a process waits for others that write to the same SQLite file
+_SQLITE = "sqlite+pysqlite"  # see sqlite_url
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432}
+
+
+class NoRecords(RequestError):
+    """There are no records yet, where some were to be read."""
 
 
 def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str:
     """A URL that means the same from every folder, of a place that can be reached.
 
-    A SQLite path becomes absolute; nothing is written yet. A host is asked whether it answers, because the clients of
-    a host that does not answer retry for minutes.
+    A SQLite path becomes absolute, in the spelling of `sqlite_url`; nothing is written yet. A host is asked whether it
+    answers, because the clients of a host that does not answer retry for minutes.
 
     Args:
         table: a SQLite database that has tables must have this one, or it belongs to another program.
-        must_exist: whether a SQLite file must be there already.
+        must_exist: whether a SQLite file must be there already, with tables.
 
     Raises:
+        NoRecords: a SQLite file that must exist does not, or has no tables.
         RequestError: not a URL, a host that does not answer, a file that is no such database or cannot be written.
     """
     try:
@@ -50,10 +58,10 @@ def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str
         if not parsed.database or parsed.database == ":memory:":
             raise RequestError(f"{key} is {shown}; it must name a file, as sqlite:///folder/file.db does")
         path = Path(os.path.expanduser(parsed.database)).absolute()  # noqa: PTH111 - Path raises where it cannot
-        if must_exist and not path.exists():
-            raise RequestError(f"{key} is {shown}; there are no records yet: start with makemore sweep")
-        _check_sqlite(key, shown, path, table)
-        return str(parsed.set(database=str(path)).render_as_string(hide_password=False))
+        tables = _check_sqlite(key, shown, path, table)
+        if must_exist and not tables:
+            raise NoRecords(f"{key} is {shown}; there are no records yet: start with makemore sweep")
+        return str(parsed.set(drivername=_SQLITE, database=str(path)).render_as_string(hide_password=False))
     if parsed.get_backend_name() not in _PORTS:
         known = ", ".join(("sqlite", *_PORTS))
         raise RequestError(f"{key} is {shown}; {parsed.get_backend_name()} is not known here: it must be {known}")
@@ -70,9 +78,24 @@ def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str
     return url
 
 
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file, as Optuna and MLflow are given it.
+
+    SQLAlchemy encodes some characters of a path with `%`. From a URL that begins with `sqlite:///` MLflow would take
+    the encoded text for a path, and make a folder of that name; from one that names the driver it does not.
+    """
+    return URL.create(_SQLITE, database=str(path)).render_as_string(hide_password=False)
+
+
 def hide_password(url: str) -> str:
-    """A database's or server's URL as it may be shown and stored."""
-    return make_url(url).render_as_string(hide_password=True)
+    """A database's or server's URL as it may be shown and stored: without its password; a SQLite path in plain text."""
+    parsed = make_url(url)
+    shown = parsed.render_as_string(hide_password=True)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return shown
+    path = re.sub("%(?=[0-9A-Fa-f]{2})", "%25", parsed.database).replace("?", "%3F")  # what would be read otherwise
+    _, mark, query = shown.partition("?")
+    return f"sqlite:///{path}{mark}{query}"
 
 
 @contextmanager
@@ -97,16 +120,61 @@ def locked(url: str, purpose: str) -> Iterator[None]:
         yield
 
 
-def prepare_sqlite(url: str) -> None:
-    """Make the file of a resolved SQLite URL, if there is none, and switch it to a write-ahead log: readers never wait.
+def prepare_sqlite(url: str, fill: Callable[[str], None]) -> None:
+    """Make the file of a resolved SQLite URL, if it has no tables yet, and let its readers never wait for its writer.
 
-    The file remembers the switch. A file that may only be read is left as it is, and so is any other URL.
+    Only while inside `locked(url, "schema")`. The file appears whole or not at all: it is filled under another name,
+    and a process that is killed meanwhile leaves only that. Nothing is done for another kind of URL.
+
+    Args:
+        fill: makes all tables of the database whose URL it is given, and closes its connections.
     """
     path = sqlite_file(url)
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or not _tables(path):
+        _fill(path, fill)
+    # The file remembers that it has a write-ahead log. A file that may only be read is left as it is.
+    with suppress(sqlite3.OperationalError), connect_sqlite(path) as connection:
+        connection.execute("pragma journal_mode = wal")
+
+
+def _fill(path: Path, fill: Callable[[str], None]) -> None:
+    def remove_unfinished() -> None:
+        for unfinished in path.parent.glob(f".{escape(path.name)}.*.new*"):
+            unfinished.unlink(missing_ok=True)
+
+    remove_unfinished()  # of a process that was killed
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    try:
+        fill(sqlite_url(new))
+        new.replace(path)
+    finally:
+        remove_unfinished()
+
+
+@contextmanager
+def connect_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to an existing SQLite file; what is written is committed at the end."""
+    # Not read-only: what a killed process left half written is rolled back first.
+    uri = f"file:{quote(str(path))}?mode=rw"
+    with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as connection, connection:
+        yield connection
+
+
+def _tables(path: Path) -> set[str]:
+    with connect_sqlite(path) as connection:
+        return {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+
+
+def has_table(url: str, table: str) -> bool:
+    """Whether the database of a resolved URL exists and has a table; nothing is made."""
+    path = sqlite_file(url)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
-            connection.execute("pragma journal_mode = wal")
+        return path.exists() and table in _tables(path)
+    engine = create_engine(url, poolclass=NullPool)
+    return inspect(engine).has_table(table)
 
 
 _engines: WeakSet[Engine] = WeakSet()
@@ -147,18 +215,17 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
-def _check_sqlite(key: str, url: str, path: Path, table: str) -> None:
+def _check_sqlite(key: str, url: str, path: Path, table: str) -> set[str]:
+    """The tables of the file, none where there is no file."""
     try:
         if path.exists():
             # Asked, and not tried: closing a file drops the locks that this process's connections have on it.
             if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
                 raise RequestError(f"{key} is {url}; {path} cannot be written; name another file")
-            # Not read-only: what a killed process left half written is rolled back first.
-            with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
-                tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+            tables = _tables(path)
             if tables and table not in tables:
                 raise RequestError(f"{key} is {url}; {path} is the database of something else; name another file")
-            return
+            return tables
         folder = next(parent for parent in path.parents if parent.exists())
     except OSError as error:
         raise RequestError(f"{key} is {url}; {path} cannot be written ({error.strerror}); name another file") from None
@@ -166,3 +233,4 @@ def _check_sqlite(key: str, url: str, path: Path, table: str) -> None:
         raise RequestError(f"{key} is {url}; {path} is not a SQLite database; name another file") from None
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise RequestError(f"{key} is {url}; nothing can be written in {folder}; name another folder")
+    return set()

@@ -37,7 +37,6 @@ def list_looks(cfg: DictConfig) -> str:
     config: LooksConfig = read_node(LooksConfig, cfg, "")
     url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
     looks = Looks(url)
-    looks.create()
     name = None if cfg.study.name is None else str(cfg.study.name)
     records = looks.records(name)
     claims = [record for record in records if record.kind == CLAIM]

@@ -55,8 +55,11 @@ class Candidate:
         }
 
 
-def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Candidate:
+def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None) -> Candidate:
     """The study's winner by the rule that the study was started with.
+
+    Args:
+        confirm: the trials that confirm the best ones; None if none was started.
 
     Raises:
         RequestError: the study has no winner yet or trials are running; or the winner's weights, dev loss or items
@@ -72,7 +75,8 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials) -> Can
         )
     rule = ConfirmConfig(int(identity["confirm.top"]), int(identity["confirm.seeds"]))
     results = search_results(standing)
-    confirmations = summarize_confirmations(results, confirming_results(confirm.standing()), rule.top, rule.seeds)
+    confirming = confirming_results(confirm.standing()) if confirm else []
+    confirmations = summarize_confirmations(results, confirming, rule.top, rule.seeds)
     winner = choose_winner(results, confirmations)
     if winner is None:
         raise RequestError(

@@ -30,7 +30,7 @@ from sweeps.tracking.registry import register_champion
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.confirm import confirm_study_name
 from sweeps.trials.seal import CLAIM
-from sweeps.trials.trials import Trials, open_trials
+from sweeps.trials.trials import Trials, find_trials, open_trials
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def final_test(cfg: DictConfig) -> str:
     url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
     store = open_tracking(cfg, create=False)
     trials = open_trials(str(name), url, create=False)
-    confirm = open_trials(confirm_study_name(trials.name), url)
+    confirm = find_trials(confirm_study_name(trials.name), url)
     looks = Looks(url)
     if not config.final_test.confirm and not _has(looks, trials.name, CLAIM):
         candidate = find_candidate(store, trials, confirm)
@@ -71,7 +71,7 @@ def final_test(cfg: DictConfig) -> str:
         return _look(config, looks, store, trials, confirm)
 
 
-def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: Trials, confirm: Trials) -> str:
+def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: Trials, confirm: Trials | None) -> str:
     name = trials.name
     new = not _has(looks, name, RESULT)
     if new:

@@ -6,10 +6,11 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import create_engine, insert, select
+from sqlalchemy import Row, create_engine, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
@@ -43,15 +44,11 @@ class Looks:
         """Open the table; what is written to it survives a power failure."""
         self._engine = adopt_engine(create_engine(url, poolclass=NullPool), durable=True)
 
-    def create(self) -> None:
-        """Create the table if there is none."""
-        create_looks(self._engine)
-
     def records(self, study: str | None = None) -> list[Record]:
         """The records of one study, or of all studies where `study` is None, in order."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(_LOOKS).order_by(_LOOKS.c.number)).all()
-        records = [Record(row.number, row.event.partition(" ")[0], json.loads(row.record), row.hash) for row in rows]
+        records = [
+            Record(row.number, row.event.partition(" ")[0], json.loads(row.record), row.hash) for row in self._rows()
+        ]
         return [record for record in records if study in (None, record.content.get("study"))]
 
     def claims_of(self, source_digest: str) -> list[Record]:
@@ -77,8 +74,7 @@ class Looks:
 
     def broken(self) -> list[str]:
         """A sentence for each row that is missing or does not fit in the chain of hashes."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(_LOOKS).order_by(_LOOKS.c.number)).all()
+        rows = self._rows()
         missing = sorted(set(range(1, len(rows) + 1)) - {row.number for row in rows})
         problems = [f"row {number} is missing" for number in missing]
         before = _FIRST
@@ -88,7 +84,15 @@ class Looks:
             before = row.hash
         return problems
 
+    def _rows(self) -> Sequence[Row[Any]]:
+        """All rows in order; a database from before there were looks has no table of them."""
+        if not inspect(self._engine).has_table(_LOOKS.name):
+            return []
+        with self._engine.connect() as connection:
+            return connection.execute(select(_LOOKS).order_by(_LOOKS.c.number)).all()
+
     def _append(self, kind: str, suffix: str, content: dict[str, Any], look: str | None = None) -> Record:
+        create_looks(self._engine)
         name = f"{kind} {content['study']}{suffix}"
         record = json.dumps({**content, **_signature()}, sort_keys=True)
         for tries_left in reversed(range(_TRIES)):

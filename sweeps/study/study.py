@@ -37,12 +37,12 @@ from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import read_run_config
 from sweeps.tracking.queries import find_study_run, running
 from sweeps.tracking.runs import TrackedRun, open_study_run
-from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.tracking.store import TrackingStore, find_tracking, open_tracking
 from sweeps.trials.attributes import WARM_START
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
 from sweeps.trials.standing import Standing
 from sweeps.trials.storage import quiet_optuna
-from sweeps.trials.trials import Trials, open_trials
+from sweeps.trials.trials import Trials, find_trials, open_trials
 
 _WARM_START = "space.warm_start"
 Queued = tuple[Setting, dict[str, Any]]  # a setting to try before the sampler draws any, and its trial's attributes
@@ -100,6 +100,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     allows = weight_limit(space, jobs)
     sampler = make_sampler(cfg, space, config.seed, allows)
     make_pruner(cfg)  # only checks the config before anything starts: each worker makes its own pruner
+    _check_recorded(config, identity, find_trials(config.name, storage), find_tracking(cfg))  # before anything is made
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
     if sampler.grid is not None:
@@ -231,31 +232,49 @@ def _open_study(
     """
     tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
     with trials.alone() as standing:
-        trials.check_open()
-        recorded = trials.study.user_attrs.get("identity")
-        if recorded is None:
-            if find_study_run(store, config.name) is not None:
-                raise RequestError(
-                    f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
-                    "give the study.storage it was recorded in, or another study.name"
-                )
+        if not _check_recorded(config, identity, trials, store):
             # A process that was killed while it started the study may have queued some settings already.
             queued = [trial.system_attrs.get("fixed_params") for trial in standing.trials]
             for setting, attributes in queue:
                 if setting not in queued:
                     trials.queue(setting, attributes)
             trials.study.set_user_attr("identity", identity.record)
-        elif difference := identity.difference(recorded):
-            raise RequestError(
-                f"study.name is {config.name}; that study was started differently ({difference}); "
-                "give another study.name, or the settings it was started with"
-            )
-        if standing.finished and find_study_run(store, config.name) is None:
-            raise RequestError(  # without those runs another trial would win
-                f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
-                "in tracking.experiment: give the two that it was recorded in, or another study.name"
-            )
         return standing, open_study_run(store, config.name, tags, identity.items)
+
+
+def _check_recorded(
+    config: StudyConfig, identity: Identity, trials: Trials | None, store: TrackingStore | None
+) -> bool:
+    """Whether the study was started before; nothing is written.
+
+    Args:
+        trials: of the study, if study.storage has it.
+        store: the MLflow store, if there is one yet.
+
+    Raises:
+        RequestError: the study is closed or was started differently, or one of the two databases lacks it.
+    """
+    recorded = None
+    if trials is not None:
+        trials.check_open()
+        recorded = trials.study.user_attrs.get("identity")
+    has_run = store is not None and find_study_run(store, config.name) is not None
+    if recorded is None and has_run:
+        raise RequestError(
+            f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
+            "give the study.storage it was recorded in, or another study.name"
+        )
+    if recorded is not None and (difference := identity.difference(recorded)):
+        raise RequestError(
+            f"study.name is {config.name}; that study was started differently ({difference}); "
+            "give another study.name, or the settings it was started with"
+        )
+    if trials is not None and trials.standing().finished and not has_run:
+        raise RequestError(  # without those runs another trial would win
+            f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
+            "in tracking.experiment: give the two that it was recorded in, or another study.name"
+        )
+    return recorded is not None
 
 
 def _count_workers(config: StudyConfig, standing: Standing) -> int:

@@ -1,7 +1,7 @@
 """The MLflow tracking store that a config names: its address, its schema, and the experiment that our runs are in."""
 
 import functools
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,19 @@ from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.config.reading import read_node
-from sweeps.databases import adopt_engine, hide_password, locked, prepare_sqlite, resolve_url
+from sweeps.databases import (
+    NoRecords,
+    adopt_engine,
+    connect_sqlite,
+    has_table,
+    hide_password,
+    locked,
+    prepare_sqlite,
+    resolve_url,
+    sqlite_file,
+)
 from sweeps.errors import RequestError
+from sweeps.tracking.locations import mend_locations
 
 
 @dataclass(frozen=True)
@@ -40,14 +51,26 @@ def open_tracking(cfg: DictConfig, create: bool = True) -> TrackingStore:
     """The store of a config's `tracking` node; database, schema and experiment are created at first use.
 
     Args:
-        create: False for commands that only read: without records there is nothing to read.
+        create: False for commands that only read: without records there is nothing to read, and nothing is made.
 
     Raises:
-        RequestError: the store cannot be reached, or has no records and must not be created.
+        NoRecords: the store has no records, and none are to be made.
+        RequestError: the store cannot be used.
     """
     config: TrackingConfig = read_node(TrackingConfig, cfg, "tracking")
     uri = resolve_url("tracking.uri", config.uri, table="experiments", must_exist=not create)
     return _open(uri, config.experiment, _artifact_root(uri, config.artifacts), create)
+
+
+def find_tracking(cfg: DictConfig) -> TrackingStore | None:
+    """The store of a config's `tracking` node, or None if it has no records yet; nothing is made.
+
+    Raises:
+        RequestError: the store cannot be used.
+    """
+    with suppress(NoRecords):
+        return open_tracking(cfg, create=False)
+    return None
 
 
 def _artifact_root(uri: str, artifacts: str | None) -> str | None:
@@ -70,27 +93,52 @@ def _artifact_root(uri: str, artifacts: str | None) -> str | None:
 @functools.cache
 def _open(uri: str, experiment_name: str, artifact_root: str | None, create: bool) -> TrackingStore:
     shown = hide_password(uri)
+    server, database = uri.startswith("http"), sqlite_file(uri)
     try:
         # Two processes that create one database at the same time break it.
         with locked(uri, "schema") if create else nullcontext():
+            if database is not None and database.exists():
+                _check_whole(uri, database)
             if create:
-                prepare_sqlite(uri)
+                prepare_sqlite(uri, _make_tables)
+            elif not server and not has_table(uri, "experiments"):
+                raise NoRecords(f"tracking.uri is {shown}; there are no records yet: start with makemore sweep")
             client = MlflowClient(tracking_uri=uri)
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None and create:
                 experiment = _create_experiment(client, experiment_name, artifact_root)
-            if create and not uri.startswith("http"):
+            if not server:
                 _adopt_engines(uri)
+        if experiment is not None and database is not None and experiment.artifact_location != artifact_root:
+            mend_locations(uri, database, experiment.experiment_id)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(f"tracking.uri is {shown}; it cannot be used as an MLflow store ({reason})") from None
     if experiment is None:
-        raise RequestError(f"tracking.experiment is {experiment_name}; {shown} has no such experiment yet")
+        raise NoRecords(f"tracking.experiment is {experiment_name}; {shown} has no such experiment yet")
     if experiment.lifecycle_stage == "deleted":
         raise RequestError(
             f"tracking.experiment is {experiment_name}; it was deleted: restore it, or give another name"
         )
     return TrackingStore(client, uri, experiment.experiment_id)
+
+
+def _make_tables(uri: str) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # late, as in _adopt_engines
+
+    MlflowClient(tracking_uri=uri).search_experiments(max_results=1)  # makes the tables, and the experiment "Default"
+    SqlAlchemyStore(uri, "mlruns").engine.dispose()  # type: ignore[no-untyped-call]
+
+
+def _check_whole(uri: str, database: Path) -> None:
+    """Refuse what a process left that was killed while it made the tables: MLflow makes an experiment last."""
+    if has_table(uri, "experiments"):
+        with connect_sqlite(database) as connection:
+            if connection.execute("select count(*) from experiments").fetchone() == (0,):
+                raise RequestError(
+                    f"tracking.uri is {hide_password(uri)}; {database} is only half made and holds no records, because "
+                    "the process that made it was stopped: move it away or delete it, and run the command again"
+                )
 
 
 def _adopt_engines(uri: str) -> None:

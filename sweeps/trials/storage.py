@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.databases import adopt_engine, hide_password, prepare_sqlite
 from sweeps.errors import RequestError
+from sweeps.trials.seal import create_looks
 
 BEAT_SECONDS = 5
 _GRACE_SECONDS = 15  # without a heartbeat, by the database's clock, until a trial counts as dead
@@ -23,14 +24,18 @@ def quiet_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def open_storage(url: str) -> RDBStorage:
+def open_storage(url: str, create: bool = False) -> RDBStorage:
     """Optuna's storage at a resolved URL.
+
+    Args:
+        create: whether a database without tables is given them; only while inside `locked(url, "schema")`.
 
     Raises:
         RequestError: the database cannot be used.
     """
     try:
-        prepare_sqlite(url)
+        if create:
+            prepare_sqlite(url, _make_tables)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
             storage = RDBStorage(url, heartbeat_interval=BEAT_SECONDS, grace_period=_GRACE_SECONDS)
@@ -38,6 +43,13 @@ def open_storage(url: str) -> RDBStorage:
         raise unusable(url, error) from None
     adopt_engine(storage.engine)
     return storage
+
+
+def _make_tables(url: str) -> None:
+    storage = RDBStorage(url)
+    create_looks(storage.engine)
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def unusable(url: str, error: Exception) -> RequestError:

@@ -7,7 +7,7 @@ later.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import optuna
@@ -16,11 +16,11 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 
-from sweeps.databases import hide_password, locked
+from sweeps.databases import has_table, hide_password, locked
 from sweeps.errors import RequestError
 from sweeps.trials.attributes import WORKER, WORKER_DIED
 from sweeps.trials.dead import mark_failed, settle_dead_trials
-from sweeps.trials.seal import create_looks, read_seal
+from sweeps.trials.seal import LOOKS, create_looks, read_seal
 from sweeps.trials.standing import Standing
 from sweeps.trials.storage import BEAT_SECONDS, UNUSABLE, beating, open_storage, unusable
 
@@ -43,17 +43,19 @@ class Trials:
         """Open the study.
 
         Args:
-            create: whether a study that does not exist is made.
+            create: whether a study that does not exist is made; if not, nothing is written.
 
         Raises:
             KeyError: there is no such study, and none was to be made.
         """
         self.url, self.name = url, name
-        with locked(url, "schema"):  # two processes that make one database at once break it
-            self.storage = open_storage(url)
+        # Two processes that make one database at once break it.
+        with locked(url, "schema") if create else nullcontext():
+            self.storage = open_storage(url, create)
             if create:
                 optuna.create_study(study_name=name, storage=self.storage, direction="minimize", load_if_exists=True)
-            create_looks(self.storage.engine)
+                create_looks(self.storage.engine)  # a database from before there were looks has no table of them
+        self._may_be_sealed = create or has_table(url, LOOKS.name)
         self.study = optuna.load_study(study_name=name, storage=self.storage, sampler=sampler, pruner=pruner)
         self._study_id = self.storage.get_study_id_from_name(name)
 
@@ -82,7 +84,7 @@ class Trials:
 
     def check_open(self) -> None:
         """Raise RequestError if the test split has been looked at for the study's winner."""
-        if seal := read_seal(self.storage.engine, self.name):
+        if self._may_be_sealed and (seal := read_seal(self.storage.engine, self.name)):
             raise RequestError(
                 f"study.name is {self.name}; its winner's one look at the test split was taken by {seal.who} on "
                 f"{seal.when}, so it takes no more trials; give another study.name"
@@ -151,5 +153,19 @@ def open_trials(name: str, url: str, create: bool = True) -> Trials:
         return Trials(url, name, create=create)
     except KeyError:
         raise RequestError(f"study.name is {name}; {hide_password(url)} has no such study: see makemore ui") from None
+    except UNUSABLE as error:
+        raise unusable(url, error) from None
+
+
+def find_trials(name: str, url: str) -> Trials | None:
+    """The trials of a study, or None if the database of the resolved URL has no such study; nothing is made.
+
+    Raises:
+        RequestError: the database cannot be used.
+    """
+    try:
+        return Trials(url, name, create=False) if has_table(url, "studies") else None
+    except KeyError:
+        return None
     except UNUSABLE as error:
         raise unusable(url, error) from None

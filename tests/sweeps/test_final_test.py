@@ -294,7 +294,6 @@ def test_another_list_of_words_than_the_studys_is_refused(makemore: Makemore, wo
 
 @pytest.mark.usefixtures("armed_door")
 def test_a_claim_that_cannot_be_written_means_that_nothing_is_read(makemore: Makemore, study: Path) -> None:
-    Looks(f"sqlite:///{study}/mlruns/study.db").create()
     with closing(sqlite3.connect(study / "mlruns/study.db")) as database, database:
         database.execute("create trigger full before insert on looks begin select raise(abort, 'disk full'); end")
     answer = makemore(*LOOK)

@@ -1,9 +1,7 @@
 """What version 0.1.0 recorded is read, goes on and takes its look; tests/old_store/make.py made it."""
 
 import json
-import sqlite3
 import tarfile
-from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -13,28 +11,18 @@ from conftest import Makemore
 from sweeps.tracking.store import MlflowClient
 
 ARCHIVE = Path(__file__).parents[1] / "old_store" / "0.1.0.tar.xz"
-PLACE = "/old-store"  # where the archive was made
 # What the study was started with; now it has a larger total.
 STUDY = (
     *("sweep", "study.name=old", "study.n_trials=6", "study.confirm.top=1", "study.confirm.seeds=1"),
     *("study.workers=1", "model.hidden_neurons=8", "train.steps=50", "train.evaluations=2"),
 )
-LOCATIONS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
 
 
 @pytest.fixture
 def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with the records of the version before."""
+    """The current folder, with the records of the version before, which were made in /old-store."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
-    with closing(sqlite3.connect(tmp_path / "mlruns/mlflow.db")) as database, database:
-        for table, column in LOCATIONS:
-            database.execute(f"update {table} set {column} = replace({column}, ?, ?)", (PLACE, str(tmp_path)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

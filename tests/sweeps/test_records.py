@@ -17,7 +17,7 @@ SECRET = "postgresql+psycopg://me:xyzzy42@127.0.0.1:9/db"
 
 
 def test_a_relative_sqlite_path_becomes_absolute_and_nothing_is_written(workdir: Path) -> None:
-    assert resolve_url("key", "sqlite:///a/b.db", "studies") == f"sqlite:///{workdir}/a/b.db"
+    assert resolve_url("key", "sqlite:///a/b.db", "studies") == f"sqlite+pysqlite:///{workdir}/a/b.db"
     assert not (workdir / "a").exists()
 
 
