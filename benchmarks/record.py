@@ -20,7 +20,7 @@ from common import finish, parse_arguments
 import sweeps.study.runs
 import sweeps.study.study
 from sweeps.cli import run
-from sweeps.study.record import StudyRecord
+from sweeps.study.report import StudyReport
 from sweeps.study.runs import OpenRun
 from sweeps.tracking.runs import TrackedRun
 
@@ -29,7 +29,7 @@ RECORDING = [
     (sweeps.study.study, ("open_study_run", "running")),
     (TrackedRun, ("log_metrics", "log_tags", "flush", "end")),
     (OpenRun, ("_keep",)),
-    (StudyRecord, ("update_if_due", "close")),
+    (StudyReport, ("update_if_due", "close")),
 ]
 
 

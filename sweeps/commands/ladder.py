@@ -24,7 +24,7 @@ from sweeps.errors import RequestError
 from sweeps.reports.paired import dev_losses, means
 from sweeps.reports.studies import read_study
 from sweeps.reports.tables import DIFFERENCE, formatted, to_csv, to_json, to_markdown, to_text
-from sweeps.study.runs import RungOf, open_run
+from sweeps.study.runs import RungPlace, open_run
 from sweeps.task.items import Items
 from sweeps.task.language_model.task import LanguageModel
 from sweeps.task.run_config import read_run_config
@@ -201,7 +201,7 @@ def _train(store: TrackingStore, name: str, parent_id: str, chosen: dict[str, Ru
     known = _recorded(store, name)
     for rung, candidate in chosen.items():
         if candidate.config_hash not in known:
-            open_run(candidate.cfg, lambda: store, rung=RungOf(name, rung, parent_id)).train_and_end()
+            open_run(candidate.cfg, lambda: store, rung=RungPlace(name, rung, parent_id)).train_and_end()
     runs = _recorded(store, name)
     return [Rung(rung, candidate.chosen, runs[candidate.config_hash]) for rung, candidate in chosen.items()]
 

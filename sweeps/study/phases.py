@@ -8,7 +8,7 @@ from sweeps.search.pruners import make_pruner
 from sweeps.search.samplers import make_sampler, suggest
 from sweeps.search.space import Setting
 from sweeps.study.plan import Plan
-from sweeps.study.runs import TrialOf
+from sweeps.study.runs import TrialPlace
 from sweeps.study.weight_limit import weight_limit
 from sweeps.task.run_config import read_run_config
 from sweeps.trials.attributes import WARM_START
@@ -28,7 +28,7 @@ class Phase(ABC):
         """Whether a trial may be taken."""
 
     @abstractmethod
-    def prepare(self, trial: Trial) -> tuple[Setting, TrialOf]:
+    def prepare(self, trial: Trial) -> tuple[Setting, TrialPlace]:
         """What a trial trains, and how its run is recorded."""
 
     @abstractmethod
@@ -64,13 +64,13 @@ class SearchPhase(Phase):
             and not plan.is_late(plan.confirm.expected_seconds(standing, plan.workers))
         )
 
-    def prepare(self, trial: Trial) -> tuple[Setting, TrialOf]:
+    def prepare(self, trial: Trial) -> tuple[Setting, TrialPlace]:
         """The setting that the sampler draws."""
         plan = self._plan
         setting = suggest(trial, plan.space)
         warm_start = trial.user_attrs.get(WARM_START)
         searched = tuple(plan.space.distributions)
-        return setting, TrialOf(plan.name, trial.number, plan.parent_id, searched, warm_start=warm_start)
+        return setting, TrialPlace(plan.name, trial.number, plan.parent_id, searched, warm_start=warm_start)
 
     def report(self, trial: Trial, evaluation: int, dev_loss: float) -> bool:
         """Report a dev loss to the study; whether its pruner ends the trial."""
@@ -99,7 +99,7 @@ class ConfirmPhase(Phase):
         """Whether a run is queued, and there is time for it."""
         return standing.count(TrialState.WAITING) > 0 and not self._plan.is_late()
 
-    def prepare(self, trial: Trial) -> tuple[Setting, TrialOf]:
+    def prepare(self, trial: Trial) -> tuple[Setting, TrialPlace]:
         """The setting of the trial that is confirmed, with the fresh seed."""
         plan = self._plan
         number, seed = trial.user_attrs["confirms"], trial.user_attrs["seed"]
@@ -108,7 +108,7 @@ class ConfirmPhase(Phase):
         # In MLflow's tree of runs it stands under the trial: the study has one child for each trial.
         parent_id = confirmed.user_attrs["run_id"]
         setting = {**confirmed.params, "seed": seed}
-        return setting, TrialOf(plan.name, number, parent_id, searched, confirm_number=trial.number)
+        return setting, TrialPlace(plan.name, number, parent_id, searched, confirm_number=trial.number)
 
     def report(self, trial: Trial, evaluation: int, dev_loss: float) -> bool:
         """Nothing: a run that confirms goes to its end."""

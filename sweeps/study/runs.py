@@ -27,7 +27,7 @@ _SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "m
 
 
 @dataclass(frozen=True)
-class TrialOf:
+class TrialPlace:
     """The study and the trial that a run belongs to."""
 
     study: str
@@ -56,7 +56,7 @@ class TrialOf:
 
 
 @dataclass(frozen=True)
-class RungOf:
+class RungPlace:
     """The ladder and the rung that a run belongs to."""
 
     ladder: str
@@ -223,8 +223,8 @@ def item_losses(task: Any, trained: Trained, items: Sequence[str]) -> tuple[Tens
 def open_run(
     cfg: DictConfig,
     open_store: Callable[[], TrackingStore],
-    trial: TrialOf | None = None,
-    rung: RungOf | None = None,
+    trial: TrialPlace | None = None,
+    rung: RungPlace | None = None,
 ) -> OpenRun:
     """The run that `cfg` asks for, recorded as RUNNING.
 
@@ -257,7 +257,7 @@ def _cut(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value[:_MOST_TAG] for key, value in tags.items()}
 
 
-def run_name(params: Mapping[str, object], trial: TrialOf | None) -> str:
+def run_name(params: Mapping[str, object], trial: TrialPlace | None) -> str:
     """A name that tells runs apart, from the keys that the study searches or the shape of a single run's model."""
     shape = _SHAPE if "model" in params else tuple(key for key in params if key.startswith("task."))
     keys = [key for key in (trial.searched if trial else shape) if key in params]

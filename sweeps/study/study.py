@@ -30,7 +30,7 @@ from sweeps.study.jobs import Jobs
 from sweeps.study.plan import Plan
 from sweeps.study.processes import Processes, usable_cores
 from sweeps.study.progress import News, ProgressLine
-from sweeps.study.record import StudyRecord
+from sweeps.study.report import StudyReport
 from sweeps.study.weight_limit import weight_limit
 from sweeps.study.worker import Worker
 from sweeps.task.remarks import print_remarks
@@ -128,7 +128,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     )
     choices = cfg.hydra.runtime.choices
     budget = f"{n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
-    record = StudyRecord(store, parent, trials, space, budget, config.pictures, config.register)
+    record = StudyReport(store, parent, trials, space, budget, config.pictures, config.register)
     status = "FAILED"
     try:
         taken = _count_taken(plan) if standing.finished >= n_trials else None
@@ -283,7 +283,7 @@ def _count_workers(config: StudyConfig, standing: Standing) -> int:
     return min(config.workers or usable_cores(), most)
 
 
-def _run_workers(plan: Plan, record: StudyRecord) -> None:
+def _run_workers(plan: Plan, record: StudyReport) -> None:
     """Run the workers in this process, in processes of their own, or as jobs of the launcher that the user chose."""
     if plan.cfg.hydra.runtime.choices["hydra/launcher"] != "basic":
         _launch_workers(plan)

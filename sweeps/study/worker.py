@@ -21,7 +21,7 @@ from sweeps.study.interruption import Interruption
 from sweeps.study.phases import ConfirmPhase, Phase, SearchPhase
 from sweeps.study.plan import Plan
 from sweeps.study.progress import News
-from sweeps.study.runs import OpenRun, TrialOf, open_run
+from sweeps.study.runs import OpenRun, TrialPlace, open_run
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.attributes import INTERRUPTED
 from sweeps.trials.standing import Standing
@@ -89,31 +89,31 @@ class Worker:
         ending = Ending(TrialState.FAIL)
         with phase.trials.beating(trial):
             try:
-                setting, trial_of = phase.prepare(trial)
+                setting, place = phase.prepare(trial)
 
                 def task(cfg: DictConfig) -> float | None:
                     nonlocal ending
                     try:
-                        ending = self._train(phase, trial, cfg, trial_of)
+                        ending = self._train(phase, trial, cfg, place)
                     except Exception as error:
                         ending = Ending(TrialState.FAIL, f"its end could not be recorded: {one_line(error)}")
                         raise  # Hydra's callbacks are told that the job failed
                     return ending.outcome.dev_loss if ending.outcome else None
 
-                self._plan.jobs.run(setting, task, trial_of.number, trial_of.subdir)
+                self._plan.jobs.run(setting, task, place.number, place.subdir)
             except Exception as error:  # of the job; what its task raises does not get here
                 ending = Ending(TrialState.FAIL, one_line(error))
                 tell_ending(phase.trials, trial, ending)
         return ending
 
-    def _train(self, phase: Phase, trial: Trial, cfg: DictConfig, trial_of: TrialOf) -> Ending:
+    def _train(self, phase: Phase, trial: Trial, cfg: DictConfig, place: TrialPlace) -> Ending:
         """Train a trial, and tell MLflow and Optuna how it ended.
 
         What Optuna is told counts. The MLflow run stays open until then, whatever is in it; where it is open though
         the trial has ended, it is closed later as Optuna knows the trial.
         """
         try:
-            run = open_run(cfg, lambda: self._store, trial_of)
+            run = open_run(cfg, lambda: self._store, place)
         except Exception as error:
             ending = Ending(TrialState.FAIL, one_line(error))
             tell_ending(phase.trials, trial, ending)

@@ -24,7 +24,7 @@ _FIRST_SECONDS = 60.0  # a study that runs longer than this gets pictures while 
 _SHARE = 0.005  # the updates of a running study may take this share of its time
 
 
-class StudyRecord:
+class StudyReport:
     """The contents of a study's run in MLflow, which each process that started or joined the study updates."""
 
     def __init__(

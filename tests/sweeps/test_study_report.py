@@ -12,9 +12,9 @@ import pytest
 from conftest import Makemore
 from PIL import Image
 
-import sweeps.study.record
+import sweeps.study.report
 from sweeps.reports.study_pictures import StudyPictures
-from sweeps.study.record import StudyRecord
+from sweeps.study.report import StudyReport
 from sweeps.tracking.store import MlflowClient
 
 STUDY = ("sweep", "study.name=rivers", "study.workers=1", "train.steps=60", "study.confirm.seeds=2")
@@ -100,9 +100,9 @@ def test_notes_and_pictures_are_brought_up_to_date_while_the_study_runs(
     def attempt(what: str, action: object) -> None:
         seen.append(f"{what}; {study_run(workdir).data.tags['mlflow.note.content'].splitlines()[0]}")
 
-    monkeypatch.setattr(sweeps.study.record, "_attempt", attempt)
-    monkeypatch.setattr(sweeps.study.record, "_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(sweeps.study.record, "_SHARE", 1e9)
+    monkeypatch.setattr(sweeps.study.report, "_attempt", attempt)
+    monkeypatch.setattr(sweeps.study.report, "_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(sweeps.study.report, "_SHARE", 1e9)
     assert makemore(*STUDY, "study.n_trials=4", "study.confirm.top=0", "pruner=none").code == 0
     drawn = [line for line in seen if line.startswith("pictures")]
     assert "3 complete" in drawn[1]
@@ -113,14 +113,14 @@ def test_pictures_take_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch)
     clock = [0.0]
     updates: list[float] = []
 
-    def write_notes(record: StudyRecord) -> tuple[None, None]:
+    def write_notes(record: StudyReport) -> tuple[None, None]:
         updates.append(clock[0])
         clock[0] += 3.0
         return None, None
 
-    monkeypatch.setattr(sweeps.study.record.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(StudyRecord, "_write_notes", write_notes)
-    record = StudyRecord(None, None, None, None, "")  # type: ignore[arg-type]
+    monkeypatch.setattr(sweeps.study.report.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(StudyReport, "_write_notes", write_notes)
+    record = StudyReport(None, None, None, None, "")  # type: ignore[arg-type]
     while clock[0] < 3600:
         record.update_if_due()
         clock[0] += 0.5
