@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import Makemore, call, start
 
+from sweeps.databases import close_databases
+
 TINY = ("study.confirm.top=0", "train.steps=20", "train.evaluations=2", "model.hidden_neurons=4,8", "pruner=none")
 SWEEP = ("sweep", "study.name=a", "study.workers=1", *TINY)
 AWKWARD = "josé 100% größe p#q?x=y %41 {0} 🙂"
@@ -42,6 +44,7 @@ def old(workdir: Path, makemore: Makemore, monkeypatch: pytest.MonkeyPatch) -> P
     (workdir / "mlruns").rename(folder / "mlruns")
     monkeypatch.chdir(folder)
     assert makemore(*SWEEP, "study.n_trials=2").code == 0
+    close_databases()
     monkeypatch.chdir(workdir)
     return folder
 
@@ -55,6 +58,7 @@ def test_any_name_of_the_folder_will_do_and_no_twin_of_it_appears(makemore: Make
     ):
         answer = makemore(*command)
         assert answer.code == 0, answer.err
+    close_databases()
     assert list(awkward.parent.iterdir()) == [awkward]
     assert [path.name for path in awkward.iterdir()] == ["mlruns"]
     assert {path.name for path in awkward.glob("mlruns/[!.]*")} == {"artifacts", "mlflow.db", "outputs", "study.db"}
@@ -129,6 +133,7 @@ def test_no_column_of_a_moved_database_names_the_old_folder(
     """Fails where MLflow keeps locations in columns that are not mended, or no longer has those that are."""
     monkeypatch.chdir(old)
     assert makemore(*SWEEP, "study.n_trials=2", "study.pictures=false", "study.register=true").code == 0
+    close_databases()
     assert places_that_name(old, old / "mlruns/mlflow.db") >= {
         "experiments.artifact_location",
         "runs.artifact_uri",
