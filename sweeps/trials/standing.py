@@ -6,6 +6,7 @@ from functools import cached_property
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.trials.attributes import ATTEMPT, INTERRUPTED, REASONS, WORKER_DIED
+from sweeps.trials.winner import TrialResult, rank
 
 _MOST_ATTEMPTS = 3  # at a setting whose workers die: it may be the setting that kills them
 
@@ -39,7 +40,8 @@ class Standing:
     def ranking(self) -> list[FrozenTrial]:
         """The complete trials, lowest dev loss first; of equal ones, the earlier first."""
         complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return sorted(complete, key=lambda trial: (trial.value, trial.number))
+        results = [TrialResult(trial.number, trial.state.name, float(trial.values[0])) for trial in complete]
+        return [self.trials[result.number] for result in rank(results)]
 
 
 def needs_retry(trial: FrozenTrial) -> bool:
