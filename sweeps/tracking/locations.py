@@ -7,6 +7,7 @@ database, in one transaction.
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -23,24 +24,34 @@ LOCATIONS = (  # the columns of MLflow's tables that hold the location of a file
 
 
 def mend_locations(uri: str, database: Path, experiment_id: str) -> None:
-    """Make the locations in a database point to the files beside it, if it was moved or copied together with them.
+    """Make the locations in a database point to the files beside it, if it was moved or copied.
 
     Args:
         uri: of the database.
         experiment_id: the experiment whose location tells whether the database was moved.
     """
-    if _old_home(database, experiment_id) is None:
+    if _find_move(database, experiment_id) is None:
         return
     with locked(uri, "schema"):
-        old = _old_home(database, experiment_id)  # another process may have mended it meanwhile
-        if old is not None:
+        move = _find_move(database, experiment_id)  # another process may have mended it meanwhile
+        if move is not None:
+            home = database.parent
             with connect_sqlite(database) as connection:
-                _replace(connection, f"{old.as_uri()}/", f"{database.parent.as_uri()}/")
-                _replace(connection, f"{old}/", f"{database.parent}/")  # MLflow's own experiment has a plain path
+                _replace(connection, move.columns, f"{move.old_home.as_uri()}/", f"{home.as_uri()}/")
+                # MLflow's own experiment has a plain path.
+                _replace(connection, move.columns, f"{move.old_home}/", f"{home}/")
 
 
-def _replace(connection: sqlite3.Connection, old: str, new: str) -> None:
-    for table, column in LOCATIONS:
+@dataclass(frozen=True)
+class _Move:
+    """The folder in which a database was, and the columns whose locations follow it."""
+
+    old_home: Path
+    columns: Sequence[tuple[str, str]]
+
+
+def _replace(connection: sqlite3.Connection, columns: Sequence[tuple[str, str]], old: str, new: str) -> None:
+    for table, column in columns:
         begins = f"substr({column}, 1, ?) = ?"
         connection.execute(
             f"update {table} set {column} = ? || substr({column}, ?) where {begins} and not {begins}",
@@ -48,8 +59,8 @@ def _replace(connection: sqlite3.Connection, old: str, new: str) -> None:
         )
 
 
-def _old_home(database: Path, experiment_id: str) -> Path | None:
-    """The folder in which the database was, if an experiment's recorded location says that it was moved or copied."""
+def _find_move(database: Path, experiment_id: str) -> _Move | None:
+    """Where the database was, if an experiment's recorded location says that it was moved or copied."""
     with connect_sqlite(database) as connection:
         select = "select artifact_location from experiments where experiment_id = ?"
         (location,) = connection.execute(select, (experiment_id,)).fetchone()
@@ -61,12 +72,12 @@ def _old_home(database: Path, experiment_id: str) -> Path | None:
     homes = [folder for folder in (recorded, *recorded.parents) if not _same(folder, home)]
     for old in homes:
         if _has_files(home / recorded.relative_to(old), run_ids):
-            return old
-    # No run has files here. Then the location is another project's, or nobody's, if it is in a folder of the same name
-    # that has a database of its own or never had files.
+            return _Move(old, LOCATIONS)
+    # No run has files here. If the location is in a folder of the same name that has a database of its own, or never
+    # had files, the database was copied alone: new runs keep their files here, and old ones are read where they are.
     for old in homes:
         if old.name == home.name and ((old / database.name).exists() or not recorded.exists()):
-            return old
+            return _Move(old, LOCATIONS[:1])
     return None
 
 

@@ -123,6 +123,7 @@ def test_a_copy_without_files_writes_none_into_the_original(old: Path) -> None:
     shutil.copytree(old, copy, ignore=shutil.ignore_patterns("artifacts"))
     before = contents(old)
     call(copy, "train", "train.steps=20")
+    call(copy, "sample", "study.name=a", "n=3")  # from the files of the original, which are only read
     assert contents(old) == before
 
 
