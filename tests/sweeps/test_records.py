@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 
 from sweeps.databases import adopt_engine, close_databases, hide_password, resolve_url
 from sweeps.errors import RequestError
+from sweeps.tracking.queries import find_study_run
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.trials import Trials
 
@@ -69,14 +70,14 @@ def test_our_engines_are_set_up_and_nobody_elses(workdir: Path) -> None:
     assert settings == {"trials": ("wal", 1), "looks": ("wal", 2), "other": ("delete", 2)}
     with closing(sqlite3.connect(workdir / "mlruns/mlflow.db")) as database:
         assert database.execute("pragma journal_mode").fetchone() == ("wal",)
-    assert store.find_study_run("a") is None
+    assert find_study_run(store, "a") is None
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc that lists open files")
 def test_a_process_that_has_closed_its_databases_has_no_file_of_them_open(workdir: Path) -> None:
     trials, store = Trials(f"sqlite:///{workdir}/study.db", "a"), open_store(workdir)
     trials.take("me", lambda standing: True)
-    store.find_study_run("a")
+    find_study_run(store, "a")
     store.champion_of({"study": "a", "weights_digest": "0"})  # in the registry, which has an engine of its own
     assert {path.name for path in open_files(workdir)} >= {"study.db", "mlflow.db"}
     close_databases()

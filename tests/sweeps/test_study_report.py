@@ -158,7 +158,8 @@ def test_a_run_says_what_stands_out_in_its_description(makemore: Makemore, workd
     assert "- **underfitting**: train (" in run.data.tags["mlflow.note.content"]
     assert run.data.metrics["gap"] == run.data.metrics["best_dev_loss"] - run.data.metrics["best_train_loss"]
     files = {path.name for path in artifacts(workdir, run).iterdir()}
-    assert files == {"config.yaml", "embedding.png", "loss_curve.png", "samples.txt", "weights.safetensors"}
+    kept = {"config.yaml", "weights.safetensors", "dev_losses.safetensors", "samples.txt"}
+    assert files == {*kept, "embedding.png", "loss_curve.png"}
 
 
 def test_a_pruned_trial_keeps_how_far_it_came(makemore: Makemore, workdir: Path) -> None:
