@@ -43,8 +43,6 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository  # noqa: E402
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository  # noqa: E402
-from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore  # noqa: E402
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
@@ -470,7 +468,10 @@ def _open(uri: str, experiment: str, artifact_root: str | None, create: bool) ->
 
 
 def _adopt_engines(uri: str) -> None:
-    """Set up the engines of MLflow's two stores in a database: MLflow keeps one of each for all its clients."""
+    """Set up the engines of MLflow's two stores in a database: MLflow has one of each for all clients of a process."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     adopt_engine(SqlAlchemyStore(uri, "mlruns").engine)  # type: ignore[no-untyped-call]
     adopt_engine(RegistryStore(uri).engine)  # type: ignore[no-untyped-call]
 
