@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, text
 from sweeps.databases import adopt_engine, close_databases, hide_password, resolve_url
 from sweeps.errors import RequestError
 from sweeps.tracking.queries import find_study_run
+from sweeps.tracking.registry import read_champion
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.trials import Trials
 
@@ -78,7 +79,7 @@ def test_a_process_that_has_closed_its_databases_has_no_file_of_them_open(workdi
     trials, store = Trials(f"sqlite:///{workdir}/study.db", "a"), open_store(workdir)
     trials.take("me", lambda standing: True)
     find_study_run(store, "a")
-    store.champion_of({"study": "a", "weights_digest": "0"})  # in the registry, which has an engine of its own
+    read_champion(store, "a", "0")  # in the registry, which has an engine of its own
     assert {path.name for path in open_files(workdir)} >= {"study.db", "mlflow.db"}
     close_databases()
     assert not open_files(workdir)
