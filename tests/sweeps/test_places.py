@@ -49,6 +49,7 @@ def old(workdir: Path, makemore: Makemore, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_any_name_of_the_folder_will_do_and_no_twin_of_it_appears(makemore: Makemore, awkward: Path) -> None:
     for command in (
         ("train", "train.steps=20"),
@@ -169,6 +170,7 @@ def test_files_that_were_given_another_folder_stay_there(
     assert len(list(workdir.glob("elsewhere/*"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statement", ["CREATE TABLE registered_models", "INSERT INTO version_info"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_signal_while_the_databases_are_made_leaves_none_that_is_refused(
