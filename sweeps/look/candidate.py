@@ -16,6 +16,7 @@ from sweeps.task.run_config import RunConfig
 from sweeps.task.task import Trained
 from sweeps.task.weights import digest_weights
 from sweeps.tracking.store import TrackingStore
+from sweeps.trials.attributes import WEIGHTS_DEV_LOSS
 from sweeps.trials.confirm import ConfirmConfig, confirming_results, search_results
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import Trials
@@ -110,10 +111,11 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None)
     with one_thread():
         losses, terms = item_losses(run.task, trained, items.split.dev)
     dev_loss = float(losses.sum() / terms.sum())
-    if not math.isclose(dev_loss, trial.values[0], abs_tol=_TOLERANCE):
+    recorded_loss = trial.user_attrs.get(WEIGHTS_DEV_LOSS, trial.values[0])
+    if not math.isclose(dev_loss, recorded_loss, abs_tol=_TOLERANCE):
         raise RequestError(
             f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, but "
-            f"{trial.values[0]:.6f} is recorded: they are not the winner's"
+            f"{recorded_loss:.6f} is recorded: they are not the winner's"
         )
     return Candidate(name, trial, confirmations, recorded.tags["config_hash"], run, trained, items)
 

@@ -30,6 +30,11 @@ def same_value(value: Any, other: Any) -> bool:
     return bool(value == other)
 
 
+def is_finite(distribution: BaseDistribution) -> bool:
+    """Whether there are finitely many values."""
+    return not isinstance(distribution, FloatDistribution) or distribution.step is not None
+
+
 def only_value(distribution: BaseDistribution) -> Any:
     """The value of a distribution that has a single one."""
     match distribution:

@@ -1,56 +1,79 @@
-"""The grid of a search space: every combination of its values."""
+"""The grid of a search space: every setting that it has."""
 
 import itertools
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeps.errors import RequestError
-from sweeps.search.space import Setting, Space
+from sweeps.search.distributions import is_finite
+from sweeps.search.space import Setting, Space, only_active
 
 _MOST_POINTS = 10_000
 
 
-def points_of(space: Space, seed: int) -> list[Setting]:
-    """Every point of a space's grid, in an order that the seed decides: a part of them is a sample of all.
+def points_of(space: Space, seed: int, allows: Callable[[Setting], bool] = lambda setting: True) -> list[Setting]:
+    """Every setting of a space once, in an order that the seed decides: a part of them is a sample of all.
+
+    Args:
+        allows: whether a setting is within the space's constraints.
 
     Raises:
-        RequestError: too many points, or a space that has no grid.
+        RequestError: too many settings, or a parameter that is searched over an interval.
     """
-    grid, settings = grid_of(space), space.settings or [{}]
-    count = len(settings) * math.prod(len(values) for values in grid.values())
+    for key, distribution in space.distributions.items():
+        if not is_finite(distribution):
+            raise RequestError(f"{key} is searched over an interval; sampler=grid needs choice(...) or range(...)")
+    count = _combinations(space)
     if count > _MOST_POINTS:
         raise RequestError(
             f"sampler=grid has {count} points; it may have {_MOST_POINTS}: use sampler=qmc, or fewer values"
         )
-    rows = list(itertools.product(*grid.values()))
-    points = [setting | dict(zip(grid, values, strict=True)) for setting in settings for values in rows]
+    grid = grid_of(space)
+    rows = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    combined = [only_active(space, given | row) for given in space.settings or [{}] for row in rows]
+    points = [point for point in {space.point(setting): setting for setting in combined}.values() if allows(point)]
     random.Random(seed).shuffle(points)
     return points
 
 
-def grid_of(space: Space) -> dict[str, list[Any]]:
-    """Every value of each parameter that the space's settings do not give.
+def is_small(space: Space, most: int) -> bool:
+    """Whether a space certainly has no more settings than `most`, and few enough for a grid."""
+    finite = all(is_finite(distribution) for distribution in space.distributions.values())
+    return finite and _combinations(space) <= min(most, _MOST_POINTS)
 
-    Raises:
-        RequestError: a parameter is continuous, or not every point of the grid is in the space.
-    """
-    if space.conditions or space.most_parameters:
-        what = "conditions" if space.conditions else "constraints.parameters"
-        raise RequestError(f"sampler=grid tries every point, but space.{what} leaves some out; use another sampler")
-    grid: dict[str, list[Any]] = {}
-    for key, distribution in space.distributions.items():
-        if space.settings and key in space.settings[0]:
-            continue
-        if isinstance(distribution, CategoricalDistribution):
-            grid[key] = list(distribution.choices)
-        elif isinstance(distribution, IntDistribution) and not distribution.log:
-            grid[key] = list(range(distribution.low, distribution.high + 1, distribution.step))
-        elif isinstance(distribution, FloatDistribution) and distribution.step is not None:
-            count = round((distribution.high - distribution.low) / distribution.step) + 1
-            grid[key] = [distribution.low + position * distribution.step for position in range(count)]
-        else:
-            raise RequestError(f"{key} is searched over an interval; sampler=grid needs choice(...) or range(...)")
-    return grid
+
+def grid_of(space: Space) -> dict[str, list[Any]]:
+    """Every value of each parameter that the space's settings do not give, where all have finitely many."""
+    return {key: _values(distribution) for key, distribution in _free(space).items()}
+
+
+def _free(space: Space) -> dict[str, BaseDistribution]:
+    listed = space.settings[0] if space.settings else {}
+    return {key: distribution for key, distribution in space.distributions.items() if key not in listed}
+
+
+def _combinations(space: Space) -> int:
+    """How many settings there are, or more where conditions make some of them equal."""
+    return max(1, len(space.settings)) * math.prod(_count(distribution) for distribution in _free(space).values())
+
+
+def _count(distribution: BaseDistribution) -> int:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return len(choices)
+        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=float(step)):
+            return round((high - low) / step) + 1
+    raise TypeError(f"{distribution} has no finite number of values")
+
+
+def _values(distribution: BaseDistribution) -> list[Any]:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return list(choices)
+        case IntDistribution(low=low, step=step) | FloatDistribution(low=low, step=float(step)):
+            return [low + position * step for position in range(_count(distribution))]
+    raise TypeError(f"{distribution} has no finite number of values")

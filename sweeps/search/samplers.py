@@ -10,21 +10,30 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeps.errors import RequestError
-from sweeps.search.grid import points_of
+from sweeps.search.grid import is_small, points_of
 from sweeps.search.instantiate import make_checked, without_warnings
 from sweeps.search.space import Setting, Space
 
-_DRAWS = 200  # of settings, until one is within the constraints
+_DRAWS = 200  # of settings, until one is new and within the constraints
+AUTO = "auto"  # the choice of a sampler and of a pruner that leaves both to the size of the space
 
 
-def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Setting], bool]) -> "StudySampler":
+def tries_all(cfg: DictConfig, space: Space, n_trials: int) -> bool:
+    """Whether a study tries every setting of its space: no sampler was chosen, and there are no more than trials."""
+    return bool(cfg.hydra.runtime.choices["sampler"] == AUTO) and is_small(space, n_trials)
+
+
+def make_sampler(
+    cfg: DictConfig, space: Space, seed: int, allows: Callable[[Setting], bool], in_full: bool
+) -> "StudySampler":
     """The sampler of the config's `sampler` node.
 
     Args:
         allows: whether a setting is within the space's constraints.
+        in_full: whether every setting of the space is tried, whatever the sampler.
 
     Raises:
         RequestError: arguments that the sampler does not take, or a grid of a space that has none.
@@ -33,12 +42,10 @@ def make_sampler(cfg: DictConfig, space: Space, seed: int, allows: Callable[[Set
     if not isinstance(with_seed, partial):
         raise RequestError("sampler._partial_ must be true: the study adds the seed")
     grid: list[Setting] | None = None
-    if not space.distributions:
-        grid = [{}]  # one setting is left: it is trained once
-    elif with_seed.func is GridSampler:
+    if in_full or not space.distributions or with_seed.func is GridSampler:
         # Every point is queued when the study starts: Optuna's own sampler forgets points whose worker died, and
         # repeats those that other processes are running.
-        grid, with_seed = points_of(space, seed), partial(RandomSampler)
+        grid, with_seed = points_of(space, seed, allows), partial(RandomSampler)
     elif space.settings:
         raise RequestError(
             f"sampler._target_ is {cfg.sampler._target_}; it must be sampler=grid: space.settings are all that is tried"
@@ -117,14 +124,18 @@ class StudySampler(BaseSampler):
 
     def _reseed(self, number: int, attempt: int) -> None:
         if not self._one_sequence:
-            digest = hashlib.sha256(f"{self._seed} {number} {attempt}".encode()).digest()
-            self._sampler = self._make_sampler(int.from_bytes(digest[:4], "big"))
+            self._sampler = self._make_sampler(self._digest(number, attempt))
+
+    def _digest(self, number: int, attempt: int) -> int:
+        digest = hashlib.sha256(f"{self._seed} {number} {attempt}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
 
     def _draw(self, study: optuna.Study, trial: FrozenTrial) -> Setting:
-        """A setting within the constraints, with the values that the trial was queued with."""
+        """A new setting within the constraints, with the values that the trial was queued with."""
         given = trial.system_attrs.get("fixed_params", {})
+        tried = self._tried(study, trial) if self._space.may_repeat else set()
+        sampler = self._sampler
         for attempt in range(1, _DRAWS + 1):
-            sampler = self._sampler
             relative = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
             known = {**relative, **given}
             setting: Setting = {}
@@ -133,10 +144,25 @@ class StudySampler(BaseSampler):
                     if key not in known:
                         known[key] = sampler.sample_independent(study, trial, key, distribution)
                     setting[key] = known[key]
-            if self._allows(setting):
+            is_new = setting.keys() <= given.keys() or self._space.point(setting) not in tried
+            if is_new and self._allows(setting):
                 return setting
             self._reseed(trial.number, attempt)
+            # A sampler that has settled on a few settings may never draw another.
+            sampler = self._sampler if attempt < _DRAWS / 2 else RandomSampler(seed=self._digest(trial.number, attempt))
+        if is_small(self._space, len(tried) + _DRAWS):  # what is left may be too little to be drawn at random
+            left = points_of(self._space, self._seed, self._allows)
+            return next(setting for setting in left if self._space.point(setting) not in tried)
         raise RequestError(
             f"space.constraints.parameters is {self._space.most_parameters}; none of {_DRAWS} settings drawn has so "
             "few weights; narrow model.block_size, model.embedding_size or model.hidden_neurons, or raise it"
         )
+
+    def _tried(self, study: optuna.Study, trial: FrozenTrial) -> set[frozenset[tuple[str, float]]]:
+        """The settings of the other trials, but for those that failed."""
+        tried = set()
+        for other in study.get_trials(deepcopy=False):
+            setting = {**other.system_attrs.get("fixed_params", {}), **other.params}
+            if other.number != trial.number and other.state != TrialState.FAIL and self._space.has(setting):
+                tried.add(self._space.point(setting))
+        return tried

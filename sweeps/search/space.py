@@ -8,8 +8,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from makemore.limits import LimitError
 from sweeps.errors import RequestError
-from sweeps.search.distributions import edge_of, has_value, in_words, only_value, same_value
-from sweeps.search.sweep_words import distinct, format_override, parse_overrides, to_distribution
+from sweeps.search.distributions import edge_of, has_value, in_words, is_finite, only_value, same_value
+from sweeps.search.sweep_words import distinct, format_override, parse_overrides, to_distribution, to_seeds
 
 Distributions = dict[str, BaseDistribution]
 Setting = dict[str, Any]  # a value for each key that a trial searches
@@ -42,6 +42,8 @@ class SpaceConfig:
         if len(keys) > 1 or () in keys:
             wanted = "a list of settings that all give the same keys, as in conf/experiment/lecture_table.yaml"
             raise LimitError("settings", self.settings, wanted)
+        if self.settings and "seed" in self.settings[0]:
+            raise LimitError("settings", self.settings, "without seed: study.seeds=3 trains each with three seeds")
         if both := [key for key in self.params if self.settings and key in self.settings[0]]:
             raise LimitError("settings", self.settings, f"without {both[0]}, which is in space.params")
 
@@ -56,12 +58,26 @@ class Space:
     most_parameters: int | None  # the most weights that a trial's model may have; None: any number
     settings: list[Setting]  # the grid combines each of these with all values of the other keys; empty: no such list
     single: list[str] = field(default_factory=list)  # keys that were left with one value: they are among the fixed
+    seeds: list[int] = field(default_factory=list)  # the seeds of the sweep words; empty if they name fewer than two
 
     def is_active(self, key: str, setting: Setting) -> bool:
         """Whether a key is searched, given the values of the keys that stand before it."""
         return all(
             any(same_value(setting.get(other), value) for value in values)
             for other, values in self.conditions.get(key, {}).items()
+        )
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a setting can be drawn twice: not if a number is always drawn from an interval."""
+        return all(
+            is_finite(distribution) or key in self.conditions for key, distribution in self.distributions.items()
+        )
+
+    def point(self, setting: Setting) -> frozenset[tuple[str, float]]:
+        """What tells a setting from others: equal for values that are the same but for rounding."""
+        return frozenset(
+            (key, float(f"{self.distributions[key].to_internal_repr(setting[key]):.9g}")) for key in setting
         )
 
     def has(self, setting: Setting) -> bool:
@@ -108,6 +124,10 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
             words[override.key_or_group] = override.input_line or ""
         else:
             fixed.append(override.input_line or "")
+    seeds: list[int] = []
+    if "seed" in words:
+        seeds = to_seeds(words.pop("seed"))
+        fixed.append(f"seed={seeds[0]}")
     settings = _without(config.settings, {override.key_or_group for override in given})
     distributions: Distributions = {
         key: CategoricalDistribution(distinct(setting[key] for setting in settings))
@@ -129,7 +149,8 @@ def read_space(config: SpaceConfig, arguments: list[str], defaults: Callable[[li
     distributions, conditions = _resolve(distributions, conditions, defaults(fixed) if conditions else {})
     free = _single(distributions, listed.union(conditions, *conditions.values()))  # no longer bound by a condition
     fixed += [format_override(key, only_value(distributions.pop(key))) for key in free]
-    return Space(distributions, fixed, conditions, config.constraints["parameters"], settings, single + free)
+    most = config.constraints["parameters"]
+    return Space(distributions, fixed, conditions, most, settings, single + free, seeds if len(seeds) > 1 else [])
 
 
 def _without(settings: list[Setting], keys: set[str]) -> list[Setting]:
@@ -187,7 +208,7 @@ def corners(space: Space) -> list[Setting]:
         settings = [setting | space.settings[corner % len(space.settings)] for corner, setting in enumerate(settings)]
     for key in space.conditions:  # at each of its ends, while the keys that it depends on have the values it needs
         settings += [{**settings[0], **_needed(space, key), key: value} for value in ends[key]]
-    return [_only_active(space, setting) for setting in settings]
+    return [only_active(space, setting) for setting in settings]
 
 
 def _needed(space: Space, key: str) -> Setting:
@@ -197,7 +218,8 @@ def _needed(space: Space, key: str) -> Setting:
     return needed
 
 
-def _only_active(space: Space, setting: Setting) -> Setting:
+def only_active(space: Space, setting: Setting) -> Setting:
+    """The part of a setting that the space searches, given the values of its other keys."""
     active: Setting = {}
     for key in space.distributions:
         if key in setting and space.is_active(key, active):
@@ -209,7 +231,7 @@ def read_warm_start(config: SpaceConfig, space: Space) -> list[tuple[str, Settin
     """Names and settings of the config's warm start that are in the space; keys that the space lacks are left out."""
     chosen = []
     for place, given in enumerate(config.warm_start, 1):
-        setting = _only_active(space, given)
+        setting = only_active(space, given)
         if setting and space.has(setting):
             chosen.append((str(given.get("name", f"setting {place} of space.warm_start")), setting))
     return chosen

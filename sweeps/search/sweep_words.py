@@ -55,6 +55,25 @@ def to_distribution(override: Override) -> BaseDistribution:
     raise RequestError(f"{line} cannot be searched; use choice(...), range(...) or interval(...)")
 
 
+def to_seeds(line: str) -> list[int]:
+    """The seeds that an override names: each setting is trained with all of them.
+
+    Raises:
+        RequestError: not a list of whole numbers that are at least 0.
+    """
+    words = parse_overrides([line])[0].value()
+    match words:
+        case ChoiceSweep():
+            seeds = distinct(_plain(choice) for choice in words.list)
+        case RangeSweep():
+            seeds = distinct(words.range())
+        case _:
+            seeds = [words]
+    if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise RequestError(f"{line} are no seeds; they must be whole numbers >= 0, as in seed=0,1,2 or study.seeds=3")
+    return seeds
+
+
 def distinct(values: Iterable[Any]) -> list[Any]:
     """The values, of equal ones the first; true is not 1."""
     return list({(isinstance(value, bool), value): value for value in values}.values())

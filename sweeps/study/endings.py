@@ -6,15 +6,22 @@ worker died, or it was given up as dead though its worker lives. After each of t
 
 from dataclasses import dataclass
 
+from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
 
+from makemore.train import Diverged
 from sweeps.study.runs import RunOutcome
 from sweeps.tracking.queries import running
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
-from sweeps.trials.attributes import INTERRUPTED, REASONS
+from sweeps.trials.attributes import INTERRUPTED, REASONS, WEIGHTS_DEV_LOSS
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import GivenUp, Trials
+
+
+class Stopped(Exception):
+    """The time is up, or the process that started the worker is gone: the trial counts as interrupted."""
+
 
 GIVEN_UP = "given up as dead"  # the reason of a trial that was marked as failed though its worker lives
 _STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
@@ -40,11 +47,28 @@ class Ending:
         return _run_status(self.state, self.reason)
 
 
+def ending_of(error: BaseException) -> Ending:
+    """How a trial ended whose training raised an error."""
+    match error:
+        case TrialPruned():
+            return Ending(TrialState.PRUNED, str(error))
+        case Diverged():
+            return Ending(TrialState.PRUNED, f"{type(error).__name__}: {error}")
+        case Stopped() | KeyboardInterrupt():
+            return Ending(TrialState.FAIL, INTERRUPTED)
+        case GivenUp():
+            return Ending(TrialState.FAIL, GIVEN_UP)
+        case Exception():
+            return Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
+    raise error
+
+
 def tell_ending(trials: Trials, trial: Trial, ending: Ending, run_id: str | None = None) -> bool:
     """Tell Optuna how a trial ended; False if the trial had been given up as dead."""
-    attributes = {REASONS[ending.state]: ending.reason} if ending.reason else {}
+    attributes: dict[str, object] = {REASONS[ending.state]: ending.reason} if ending.reason else {}
     attributes |= {"run_id": run_id} if run_id else {}
-    attributes |= {"weights_digest": ending.outcome.weights_digest} if ending.outcome else {}
+    if outcome := ending.outcome:
+        attributes |= {"weights_digest": outcome.weights_digest, WEIGHTS_DEV_LOSS: outcome.weights_dev_loss}
     try:
         trials.tell(trial, ending.state, ending.outcome.dev_loss if ending.outcome else None, attributes)
     except GivenUp:

@@ -1,5 +1,6 @@
 """The identity of a study: what two calls must share to be the same study. It is checked before anything starts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hydra.errors import HydraException
@@ -27,7 +28,7 @@ class Identity:
         return "; ".join(f"{key} was {recorded.get(key, 'absent')}, is {mine.get(key, 'absent')}" for key in keys)
 
 
-def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
+def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig, seeds: Sequence[int]) -> Identity:
     """The identity of the study of a space: everything that the runs at the corners of the space have in common.
 
     Raises:
@@ -64,4 +65,6 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig) -> Identity:
     for key, value in params[0].items():
         if key not in space.distributions and key != "data.path" and all(corner.get(key) == value for corner in params):
             record[key] = str(value)
+    if len(seeds) > 1:
+        record["seed"] = ", ".join(map(str, seeds))
     return Identity(items, record)

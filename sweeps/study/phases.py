@@ -1,6 +1,7 @@
 """The phases of a study, search and confirmation: whose trials are taken, when, and what each of them trains."""
 
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 
 from optuna.trial import Trial, TrialState
 
@@ -10,7 +11,6 @@ from sweeps.search.space import Setting
 from sweeps.study.plan import Plan
 from sweeps.study.runs import TrialPlace
 from sweeps.study.weight_limit import weight_limit
-from sweeps.task.run_config import read_run_config
 from sweeps.trials.attributes import WARM_START
 from sweeps.trials.confirm import confirm_study_name, queue_confirmation
 from sweeps.trials.standing import Standing
@@ -51,8 +51,9 @@ class SearchPhase(Phase):
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._sampler = make_sampler(plan.cfg, plan.space, plan.seed, weight_limit(plan.space, plan.jobs))
-        self.trials = Trials(plan.storage, plan.name, self._sampler, make_pruner(plan.cfg))
+        allows = weight_limit(plan.space, plan.jobs)
+        self._sampler = make_sampler(plan.cfg, plan.space, plan.seed, allows, plan.in_full)
+        self.trials = Trials(plan.storage, plan.name, self._sampler, make_pruner(plan.cfg, plan.in_full))
 
     def may_start(self, standing: Standing) -> bool:
         """Whether a trial is missing, the study has not failed too often, and there is time for it."""
@@ -61,16 +62,20 @@ class SearchPhase(Phase):
             standing.finished + standing.running < plan.n_trials
             and standing.failures < plan.most_failures
             and (self._sampler.grid is None or standing.count(TrialState.WAITING) > 0)
-            and not plan.is_late(plan.confirm.expected_seconds(standing, plan.workers))
+            and not plan.is_late(plan.confirm.expected_seconds(standing, plan.workers, len(plan.seeds)))
         )
 
     def prepare(self, trial: Trial) -> tuple[Setting, TrialPlace]:
         """The setting that the sampler draws."""
         plan = self._plan
-        setting = suggest(trial, plan.space)
+        # Two workers that draw at the same time could draw the same setting.
+        with self.trials.alone() if plan.space.may_repeat and self._sampler.grid is None else nullcontext():
+            setting = suggest(trial, plan.space)
         warm_start = trial.user_attrs.get(WARM_START)
         searched = tuple(plan.space.distributions)
-        return setting, TrialPlace(plan.name, trial.number, plan.parent_id, searched, warm_start=warm_start)
+        seeds = plan.seeds if len(plan.seeds) > 1 else ()
+        place = TrialPlace(plan.name, trial.number, plan.parent_id, searched, warm_start=warm_start, seeds=seeds)
+        return setting, place
 
     def report(self, trial: Trial, evaluation: int, dev_loss: float) -> bool:
         """Report a dev loss to the study; whether its pruner ends the trial."""
@@ -93,7 +98,7 @@ class ConfirmPhase(Phase):
     def __init__(self, plan: Plan, search: Standing) -> None:
         self._plan, self._search = plan, search
         self.trials = Trials(plan.storage, confirm_study_name(plan.name))
-        queue_confirmation(plan.confirm, search, read_run_config(plan.jobs.compose({})).seed, self.trials)
+        queue_confirmation(plan.confirm, search, plan.seeds, self.trials)
 
     def may_start(self, standing: Standing) -> bool:
         """Whether a run is queued, and there is time for it."""

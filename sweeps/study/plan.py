@@ -21,6 +21,8 @@ class Plan:
     space: Space
     parent_id: str  # of the study's run in MLflow
     n_trials: int
+    in_full: bool  # every setting of the space is tried, instead of what a sampler draws
+    seeds: tuple[int, ...]  # that each setting is trained with
     most_failures: int  # no trial is started in a study that has so many failed ones
     ended_before: int  # trials that had ended when this plan was made
     seed: int

@@ -36,10 +36,14 @@ class TrialPlace:
     searched: tuple[str, ...]  # the keys that the study searches, for the run's name
     confirm_number: int | None = None  # given if the run confirms the trial with a fresh seed
     warm_start: str | None = None  # the name of the trial's setting in space.warm_start, if it is from there
+    seeds: tuple[int, ...] = ()  # the trial's, if it has several
+    seed: int | None = None  # given if the run trains the trial's setting with this one of its seeds
 
     @property
     def kind(self) -> str:
-        """The kind of the run: "trial" or "confirm"."""
+        """The kind of the run: "trial", "seed" or "confirm"."""
+        if self.seed is not None:
+            return "seed"
         return "trial" if self.confirm_number is None else "confirm"
 
     @property
@@ -52,6 +56,7 @@ class TrialPlace:
         """Tags in MLflow that tell the run's study and trial."""
         tags = {"study": self.study, "trial_number": str(self.number)}
         tags |= {"warm_start": self.warm_start} if self.warm_start else {}
+        tags |= {"seeds": ", ".join(map(str, self.seeds))} if self.seeds else {}
         return tags if self.confirm_number is None else {**tags, "confirm_number": str(self.confirm_number)}
 
 
@@ -74,9 +79,29 @@ class RungPlace:
 class RunOutcome:
     """The results of a finished run that its study needs."""
 
-    dev_loss: float  # in the task's unit
+    dev_loss: float  # in the task's unit; of a trial with several seeds, their mean
+    weights_dev_loss: float  # of the weights that were kept
     weights_digest: str
     description: Description
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training left."""
+
+    run: "OpenRun"
+    trained: Trained
+    curve: Sequence[Mapping[str, float]]  # what was reported: for each evaluation its step, dev_loss and so on
+    losses: Tensor  # (n,) float64, the sum of losses of each dev item
+    terms: Tensor  # (n,) float64
+    description: Description
+    train_seconds: float
+    evaluation_seconds: float
+
+    @property
+    def dev_loss(self) -> float:
+        """The mean over all terms, in the task's unit."""
+        return float(self.losses.sum() / self.terms.sum())
 
 
 @dataclass(frozen=True)
@@ -90,7 +115,11 @@ class OpenRun:
     draws: bool  # whether to draw the run's pictures
 
     def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
-        """The outcome of training; everything is recorded except how the run ended.
+        """The outcome of training; everything is recorded except how the run ended; see `fit`."""
+        return self.keep(self.fit(report))
+
+    def fit(self, report: Callable[[int, float], None]) -> Fit:
+        """Train, and evaluate the trained model; only the curve is recorded.
 
         Args:
             report: called with the step and the dev loss of each evaluation; what it raises ends the run.
@@ -122,7 +151,7 @@ class OpenRun:
                     f"{type(task).__name__}.train returned {type(trained).__name__}; it must return Trained"
                 )
             with one_thread():
-                return self._keep(trained, curve, seconds)
+                return self._evaluate(trained, curve, seconds)
         except BaseException:
             if curve:
                 self.tracked.log_metrics({"steps": curve[-1]["step"]}, int(curve[-1]["step"]))
@@ -144,37 +173,48 @@ class OpenRun:
         self.end("FINISHED")
         return outcome
 
-    def _keep(self, trained: Trained, curve: Sequence[Mapping[str, float]], seconds: float) -> RunOutcome:
-        """The outcome of a finished run, after recording its metrics, files and description."""
-        task, run, seed = self.config.task, self.tracked, self.config.seed
+    def _evaluate(self, trained: Trained, curve: Sequence[Mapping[str, float]], seconds: float) -> Fit:
         started = time.perf_counter()
-        losses, terms = item_losses(task, trained, self.items.split.dev)
-        dev_loss = float(losses.sum() / terms.sum())
+        losses, terms = item_losses(self.config.task, trained, self.items.split.dev)
         evaluation_seconds = time.perf_counter() - started
-        description = task.describe(trained, dev_loss, seed)
-        steps = int(curve[-1]["step"]) if curve else 0
-        metrics: dict[str, float] = {
-            "train_seconds": seconds,
-            "evaluation_seconds": evaluation_seconds,
-            "steps_per_second": steps / seconds,
+        description = self.config.task.describe(trained, float(losses.sum() / terms.sum()), self.config.seed)
+        return Fit(self, trained, curve, losses, terms, description, seconds, evaluation_seconds)
+
+    def keep(
+        self, fit: Fit, weights_dev_loss: float | None = None, metrics: Mapping[str, float] | None = None
+    ) -> RunOutcome:
+        """The outcome of a finished run, after recording its metrics, files and description.
+
+        Args:
+            weights_dev_loss: of the weights alone, where the losses are means over several seeds.
+            metrics: more of them.
+        """
+        task, run, trained, description = self.config.task, self.tracked, fit.trained, fit.description
+        steps = int(fit.curve[-1]["step"]) if fit.curve else 0
+        all_metrics: dict[str, float] = {
+            "train_seconds": fit.train_seconds,
+            "evaluation_seconds": fit.evaluation_seconds,
+            "steps_per_second": steps / fit.train_seconds,
             "parameters": sum(parameter.numel() for parameter in trained.module.parameters()),
             **trained.metrics,
             **description.metrics,
-            "best_dev_loss": dev_loss,
+            **(metrics or {}),
+            "best_dev_loss": fit.dev_loss,
             "steps": steps,
         }
-        run.log_metrics(metrics, step=steps)
+        run.log_metrics(all_metrics, step=steps)
         run.log_tags({**description.tags, "mlflow.note.content": description.note})  # the UI's description of a run
         with run.artifacts() as folder:
             self._write_config(folder / "config.yaml")
             fingerprint = self.items.split.fingerprint("train")
             weights_digest = task.save(trained, folder / "weights.safetensors", fingerprint)
-            write_item_losses(folder / DEV_LOSSES, losses, terms)
+            write_item_losses(folder / DEV_LOSSES, fit.losses, fit.terms)
             for name, text in description.files.items():
                 (folder / name).write_text(text, encoding="utf-8")
             if self.draws:
-                task.draw(trained, curve, folder)
-        return RunOutcome(dev_loss, weights_digest, description)
+                task.draw(trained, fit.curve, folder)
+        weights_dev_loss = fit.dev_loss if weights_dev_loss is None else weights_dev_loss
+        return RunOutcome(fit.dev_loss, weights_dev_loss, weights_digest, description)
 
     def _write_config(self, path: Path) -> None:
         """Write the whole resolved config, with absolute paths and without passwords."""
@@ -247,7 +287,9 @@ def open_run(
             run.end("FAILED", _cut({"reason": str(error), "trial_state": "FAIL"}))
         raise
     params |= {"task": config.task_name, **config.params()}
-    tags |= {"config_hash": config.digest(), "group_hash": config.digest(without=("seed",))}
+    if "seeds" in tags:
+        params["seed"] = tags["seeds"]
+    tags |= {"config_hash": config.digest(tags.get("seeds")), "group_hash": config.digest(without=("seed",))}
     name = rung.name if rung else run_name(params, trial)
     tracked = start_run(open_store(), name, kind, params, tags, items, parent_id)
     return OpenRun(cfg, config, items, tracked, draws=trial is None)
@@ -263,6 +305,6 @@ def run_name(params: Mapping[str, object], trial: TrialPlace | None) -> str:
     keys = [key for key in (trial.searched if trial else shape) if key in params]
     values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
     words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
-    seed = [f"seed={params['seed']}"] if trial and trial.confirm_number is not None else []
+    seed = [f"seed={params['seed']}"] if trial and trial.kind != "trial" else []
     first = f"#{trial.number:03d}" if trial else str(params.get("model", params.get("task")))
     return " ".join([first, *seed, *words])

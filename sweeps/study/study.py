@@ -19,8 +19,9 @@ from sweeps.config.names import check_groups, check_study_name
 from sweeps.config.reading import read_node
 from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
+from sweeps.search.grid import is_small, points_of
 from sweeps.search.pruners import make_pruner
-from sweeps.search.samplers import make_sampler
+from sweeps.search.samplers import StudySampler, make_sampler, tries_all
 from sweeps.search.space import Setting, Space, SpaceConfig, corners, read_space, read_warm_start
 from sweeps.search.sweep_words import parse_overrides
 from sweeps.study.common_failure import common_failure, count_ended
@@ -55,6 +56,7 @@ class StudyConfig:
     name: str
     storage: str
     n_trials: int
+    seeds: int
     seed: int
     workers: int | None
     timeout: float | None
@@ -65,6 +67,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         check_study_name(self.name)
         check("n_trials", self.n_trials, low=1)
+        check("seeds", self.seeds, low=1, high=1000)
         check("seed", self.seed, low=0, high=2**31)
         if self.workers is not None:
             check("workers", self.workers, low=1, high=1000)
@@ -84,22 +87,16 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     """
     started = time.time()
     check_groups(arguments)
-    if cfg.hydra.job.chdir:
-        raise RequestError(
-            "hydra.job.chdir is true; it must be false: relative paths start at the folder in which makemore is called"
-        )
     config: StudyConfig = read_node(StudyConfig, cfg, "study")
-    storage = resolve_url("study.storage", config.storage, table="studies")
-    if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
-        raise RequestError(
-            f"study.storage is {hide_password(storage)}, and so is tracking.uri; give each a database of its own"
-        )
-    space, warm_start = _read_space(hydra_context, cfg, arguments)
+    storage = _check_places(cfg, config)
+    space, warm_start = _read_space(hydra_context, cfg, arguments, config.seeds)
     jobs = Jobs(hydra_context, cfg, space.fixed)
-    identity = identify(jobs, space, config.confirm)
+    seeds = _choose_seeds(config, space, jobs)
+    identity = identify(jobs, space, config.confirm, seeds)
     allows = weight_limit(space, jobs)
-    sampler = make_sampler(cfg, space, config.seed, allows)
-    make_pruner(cfg)  # only checks the config before anything starts: each worker makes its own pruner
+    in_full = tries_all(cfg, space, config.n_trials)
+    sampler = make_sampler(cfg, space, config.seed, allows, in_full)
+    make_pruner(cfg, in_full)  # only checks the config before anything starts: each worker makes its own pruner
     _check_recorded(config, identity, find_trials(config.name, storage), find_tracking(cfg))  # before anything is made
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
@@ -107,9 +104,9 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         queue: list[Queued] = [(setting, {}) for setting in sampler.grid]
     else:
         queue = [(setting, {WARM_START: name}) for name, setting in warm_start if allows(setting)]
-    standing, parent = _open_study(config, trials, identity, queue, store, {"space": str(cfg.space.name)})
+    standing, parent = _open_study(config, trials, identity, queue, in_full, store, {"space": str(cfg.space.name)})
     _close_dead_runs(store, config.name, storage)
-    n_trials = config.n_trials if sampler.grid is None else min(config.n_trials, len(sampler.grid))
+    n_trials = _count_trials(config, space, sampler, standing)
     most_failures = standing.failures + max(1, n_trials - standing.finished)
     plan = Plan(
         name=config.name,
@@ -119,6 +116,8 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         space=space,
         parent_id=parent.run_id,
         n_trials=n_trials,
+        in_full=in_full,
+        seeds=seeds,
         most_failures=most_failures,
         ended_before=count_ended(standing),
         seed=config.seed,
@@ -133,7 +132,8 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     try:
         taken = _count_taken(plan) if standing.finished >= n_trials else None
         if taken is None:
-            _say_what_is_odd(plan, identity.items.split.dev)
+            _say_what_is_tried(plan)
+            print_remarks(read_run_config(plan.jobs.compose(corners(plan.space)[0])).task, identity.items.split.dev)
         _run_workers(plan, record)
         _say_how_it_ended(config, plan, trials.standing())
         if taken is not None and taken == _count_taken(plan):
@@ -149,13 +149,58 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         parent.end(status)
 
 
-def _say_what_is_odd(plan: Plan, dev: list[str]) -> None:
-    """Print that there is nothing to search, and what the task remarks on its items, where that is so."""
-    space = plan.space
+def _check_places(cfg: DictConfig, config: StudyConfig) -> str:
+    """The resolved URL of study.storage, after a check that it and the folder are usable for a study."""
+    if cfg.hydra.job.chdir:
+        raise RequestError(
+            "hydra.job.chdir is true; it must be false: relative paths start at the folder in which makemore is called"
+        )
+    storage = resolve_url("study.storage", config.storage, table="studies")
+    if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
+        raise RequestError(
+            f"study.storage is {hide_password(storage)}, and so is tracking.uri; give each a database of its own"
+        )
+    return storage
+
+
+def _choose_seeds(config: StudyConfig, space: Space, jobs: Jobs) -> tuple[int, ...]:
+    """The seeds that each setting is trained with: those of the sweep words, or study.seeds of them from `seed` on."""
+    if not space.seeds:
+        first = read_run_config(jobs.compose({})).seed
+        return tuple(range(first, first + config.seeds))
+    if config.seeds not in (1, len(space.seeds)):
+        named = ",".join(map(str, space.seeds))
+        raise RequestError(
+            f"study.seeds is {config.seeds}, but seed={named} names {len(space.seeds)} seeds; give one of the two"
+        )
+    return tuple(space.seeds)
+
+
+def _count_trials(config: StudyConfig, space: Space, sampler: StudySampler, standing: Standing) -> int:
+    """How many trials the study has in the end: what was asked for, but no setting is tried twice."""
+    if sampler.grid is not None:
+        left = standing.running + standing.count(TrialState.WAITING)
+        return min(config.n_trials, max(1, standing.finished + left))
+    return (
+        min(config.n_trials, len(points_of(space, config.seed)))
+        if is_small(space, config.n_trials)
+        else config.n_trials
+    )
+
+
+def _say_what_is_tried(plan: Plan) -> None:
+    """Print that the sampler and the pruner have nothing to choose, where that is so."""
+    space, seeds = plan.space, f" with seeds {', '.join(map(str, plan.seeds))}" if len(plan.seeds) > 1 else ""
     if not space.distributions:
         only = " ".join(line for line in space.fixed if line.partition("=")[0] in space.single)
-        print(f"makemore: nothing is searched: {only} is the only setting, which is trained once", file=sys.stderr)
-    print_remarks(read_run_config(plan.jobs.compose(corners(space)[0])).task, dev)
+        setting = f"{only} is the only setting" if only else "there is only one setting"
+        print(f"makemore: nothing is searched: {setting}, which is trained once{seeds}", file=sys.stderr)
+    elif plan.in_full:
+        print(
+            f"makemore: the space has {plan.n_trials} settings; each is trained once{seeds}, to its end "
+            "(sampler=tpe pruner=hyperband would search it)",
+            file=sys.stderr,
+        )
 
 
 def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> None:
@@ -180,7 +225,7 @@ def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> No
     if stopped:
         print(f"makemore: {stopped}", file=sys.stderr)
     elif plan.n_trials < config.n_trials:
-        print(f"makemore: every setting of the grid was tried: {standing.finished} trials", file=sys.stderr)
+        print(f"makemore: every setting of the space was tried: {standing.finished} trials", file=sys.stderr)
 
 
 def _count_taken(plan: Plan) -> int:
@@ -204,7 +249,7 @@ def _say_that_nothing_was_trained(config: StudyConfig, plan: Plan, finished: int
 
 
 def _read_space(
-    hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
+    hydra_context: HydraContext, cfg: DictConfig, arguments: list[str], seeds: int
 ) -> tuple[Space, list[tuple[str, Setting]]]:
     config: SpaceConfig = read_node(SpaceConfig, cfg, "space")
 
@@ -212,7 +257,7 @@ def _read_space(
         return read_run_config(Jobs(hydra_context, cfg, fixed).compose({})).params()
 
     space = read_space(config, arguments, defaults)
-    if not space.distributions and not space.single:
+    if not space.distributions and not space.single and not space.seeds and seeds == 1:
         raise RequestError("nothing to search; choose space=quick, or give sweep words such as model.block_size=2,3,4")
     return space, read_warm_start(config, space)
 
@@ -222,6 +267,7 @@ def _open_study(
     trials: Trials,
     identity: Identity,
     queue: list[Queued],
+    in_full: bool,
     store: TrackingStore,
     tags: dict[str, str],
 ) -> tuple[Standing, TrackedRun]:
@@ -233,13 +279,19 @@ def _open_study(
     tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
     with trials.alone() as standing:
         if not _check_recorded(config, identity, trials, store):
-            # A process that was killed while it started the study may have queued some settings already.
-            queued = [trial.system_attrs.get("fixed_params") for trial in standing.trials]
-            for setting, attributes in queue:
-                if setting not in queued:
-                    trials.queue(setting, attributes)
+            _queue(trials, standing, queue)
             trials.study.set_user_attr("identity", identity.record)
-        return standing, open_study_run(store, config.name, tags, identity.items)
+        elif in_full:  # it may have been started with too few trials to try every setting
+            _queue(trials, standing, queue)
+        return trials.standing(), open_study_run(store, config.name, tags, identity.items)
+
+
+def _queue(trials: Trials, standing: Standing, queue: list[Queued]) -> None:
+    """Queue the settings that no trial has: a process that was killed may have queued some of them already."""
+    known = [{**trial.system_attrs.get("fixed_params", {}), **trial.params} for trial in standing.trials]
+    for setting, attributes in queue:
+        if setting not in known:
+            trials.queue(setting, attributes)
 
 
 def _check_recorded(
@@ -336,6 +388,6 @@ class LaunchedWorker:
 
 
 def _close_dead_runs(store: TrackingStore, name: str, storage: str) -> None:
-    for kind, study in (("trial", name), ("confirm", confirm_study_name(name))):
+    for kind, study in (("trial", name), ("seed", name), ("confirm", confirm_study_name(name))):
         if running(store, name, kind):
             close_dead_runs(store, name, kind, Trials(storage, study).standing())

@@ -16,22 +16,19 @@ from optuna.trial import Trial, TrialState
 from makemore.train import Diverged
 from sweeps.config.messages import one_line
 from sweeps.study.common_failure import common_failure
-from sweeps.study.endings import GIVEN_UP, Ending, tell_ending
+from sweeps.study.endings import GIVEN_UP, Ending, Stopped, ending_of, tell_ending
 from sweeps.study.interruption import Interruption
 from sweeps.study.phases import ConfirmPhase, Phase, SearchPhase
 from sweeps.study.plan import Plan
 from sweeps.study.progress import News
 from sweeps.study.runs import OpenRun, TrialPlace, open_run
+from sweeps.study.seeds import train_seeds
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.attributes import INTERRUPTED
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import GivenUp
 
 _POLL_SECONDS = 0.2  # while other workers run the last trials
-
-
-class Stopped(Exception):
-    """The time is up, or the process that started the worker is gone: the trial counts as interrupted."""
 
 
 class Worker:
@@ -118,7 +115,7 @@ class Worker:
             ending = Ending(TrialState.FAIL, one_line(error))
             tell_ending(phase.trials, trial, ending)
             return ending
-        recorded = ending = self._end_training(phase, trial, run)
+        recorded = ending = self._end_training(phase, trial, run, place)
         try:
             run.record(ending.tags)
         except Exception as error:
@@ -128,38 +125,33 @@ class Worker:
         run.end(ending.run_status, {} if ending is recorded else ending.tags)
         return ending
 
-    def _end_training(self, phase: Phase, trial: Trial, run: OpenRun) -> Ending:
+    def _end_training(self, phase: Phase, trial: Trial, run: OpenRun, place: TrialPlace) -> Ending:
         """Train a trial until it ends, in whatever way."""
         evaluations = itertools.count(1)  # what pruners count in: steps differ between trials
+        each = run.config.task.evaluations
+        in_all = each * max(1, len(place.seeds)) if each else None
 
-        def report(step: int, dev_loss: float) -> None:
-            evaluation, in_all = next(evaluations), run.config.task.evaluations
+        def report(step: int, dev_loss: float, first_seed: bool = True) -> None:
+            evaluation = next(evaluations)
             with self._interruption.held_back():
                 self._show(News(self.name, phase.name, trial.number, evaluation, in_all, dev_loss))
-                if phase.report(trial, evaluation, dev_loss):
+                # Losses with one seed compare; so a trial is pruned while it trains with its first seed, or not at all.
+                if first_seed and phase.report(trial, evaluation, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
             if evaluation != in_all and (self._plan.is_late() or not self._goes_on()):
                 raise Stopped
 
         try:
             with self._interruption.allowed():
-                outcome = run.train(report)
-        except TrialPruned as error:
-            return Ending(TrialState.PRUNED, str(error))
-        except Diverged as error:
-            # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
-            with suppress(GivenUp):
-                phase.trials.report(trial, next(evaluations), math.inf)
-            return Ending(TrialState.PRUNED, f"{type(error).__name__}: {error}")
-        except Stopped:
-            return Ending(TrialState.FAIL, INTERRUPTED)
-        except KeyboardInterrupt:
-            self._interruption.times = max(1, self._interruption.times)
-            return Ending(TrialState.FAIL, INTERRUPTED)
-        except GivenUp:
-            return Ending(TrialState.FAIL, GIVEN_UP)
-        except Exception as error:
-            return Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
+                outcome = train_seeds(run, place, self._store, report) if place.seeds else run.train(report)
+        except BaseException as error:
+            if isinstance(error, Diverged):
+                # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
+                with suppress(GivenUp):
+                    phase.trials.report(trial, next(evaluations), math.inf)
+            if isinstance(error, KeyboardInterrupt):
+                self._interruption.times = max(1, self._interruption.times)
+            return ending_of(error)
         return Ending(TrialState.COMPLETE, outcome=outcome)
 
     def _may_start(self, phase: Phase, standing: Standing) -> bool:

@@ -46,9 +46,14 @@ class RunConfig:
             params = {"task": self.task_name, **params, **split}
         return {**params, "seed": self.seed}
 
-    def digest(self, without: tuple[str, ...] = ()) -> str:
-        """The identity of the run: a hash of its resolved params without paths (12 hex digits)."""
-        kept = {key: value for key, value in self.params().items() if key not in (*_NOT_IN_DIGEST, *without)}
+    def digest(self, seeds: str | None = None, without: tuple[str, ...] = ()) -> str:
+        """The identity of the run: a hash of its resolved params without paths (12 hex digits).
+
+        Args:
+            seeds: of a run that stands for several seeds; None: the config's own.
+        """
+        params = self.params() | ({"seed": seeds} if seeds else {})
+        kept = {key: value for key, value in params.items() if key not in (*_NOT_IN_DIGEST, *without)}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
     def deal_items(self) -> Items:

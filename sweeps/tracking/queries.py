@@ -15,7 +15,7 @@ from sweeps.tracking.datasets import recorded_digest
 from sweeps.tracking.store import TrackingStore
 
 _PAGE = 1000  # runs a query
-_COMPARABLE = ("train", "trial", "confirm")  # the kinds of run that have a dev loss
+_COMPARABLE = ("train", "trial", "seed", "confirm")  # the kinds of run that have a dev loss
 _STATES = {"FINISHED": "COMPLETE", "FAILED": "FAIL", "KILLED": "FAIL"}  # of a run of no study, in Optuna's words
 
 
@@ -49,7 +49,7 @@ class Curve:
 
 
 def study_runs(store: TrackingStore, study: str, kind: str = "trial") -> list[RunRecord]:
-    """The trials of a study or, with kind "confirm", the runs that confirm them; newest first.
+    """The trials of a study; with kind "seed" the runs of their seeds, with "confirm" those that confirm; newest first.
 
     Raises:
         RequestError: not a study's name.
@@ -58,8 +58,8 @@ def study_runs(store: TrackingStore, study: str, kind: str = "trial") -> list[Ru
 
 
 def running(store: TrackingStore, study: str, kind: str) -> list[tuple[str, int]]:
-    """Runs of kind "trial" or "confirm" that are recorded as running: their ids, and their numbers in Optuna."""
-    number = "trial_number" if kind == "trial" else "confirm_number"
+    """Runs of a study that are recorded as running: their ids, and the numbers of their trials in Optuna."""
+    number = "confirm_number" if kind == "confirm" else "trial_number"
     of_study = f"tags.kind = '{kind}' and tags.study = {_quoted(study)}"
     runs = search_runs(store, f"{of_study} and attributes.status = 'RUNNING'")
     return [(run.run_id, int(run.tags[number])) for run in runs]

@@ -5,6 +5,7 @@ from optuna.trial import TrialState
 WORKER = "worker"  # the name of the worker that took the trial
 WARM_START = "warm_start"  # which setting of the space's warm start the trial tries
 PURPOSE = ("confirms", "seed", WARM_START)  # what a queued trial is for; its retry has the same
+WEIGHTS_DEV_LOSS = "weights_dev_loss"  # of the weights that were kept; the trial's value may be a mean over seeds
 RETRY_OF = "retry_of"  # the number of the failed trial whose setting is tried again
 ATTEMPT = "attempt"  # at that setting: 1, 2, ...
 WORKER_DIED = "killed"  # the worker died while the process that started it lived

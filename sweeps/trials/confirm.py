@@ -1,6 +1,7 @@
 """Confirming a study's best trials: which runs with fresh seeds are queued, and what came of them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
@@ -24,13 +25,18 @@ class ConfirmConfig:
         check("top", self.top, low=0, high=1000)
         check("seeds", self.seeds, low=1, high=1000)
 
-    def expected_seconds(self, standing: Standing, workers: int) -> float:
-        """How long one more trial and confirming will take, going by how long the best trials took."""
+    def expected_seconds(self, standing: Standing, workers: int, search_seeds: int) -> float:
+        """How long one more trial and confirming will take, going by how long the best trials took.
+
+        Args:
+            search_seeds: how many seeds each trial is trained with; a run that confirms has one.
+        """
         durations = [trial.duration for trial in _best_trials(standing, self.top)]
         seconds = [duration.total_seconds() for duration in durations if duration is not None]
         if not seconds:
             return 0.0
-        return _OPENING_SECONDS + (1 + math.ceil(len(seconds) * self.seeds / workers)) * max(seconds)
+        runs = search_seeds + math.ceil(len(seconds) * self.seeds / workers)
+        return _OPENING_SECONDS + runs * max(seconds) / search_seeds
 
 
 def confirm_study_name(study: str) -> str:
@@ -38,7 +44,7 @@ def confirm_study_name(study: str) -> str:
     return f"{study} (confirm)"
 
 
-def queue_confirmation(config: ConfirmConfig, search: Standing, seed: int, confirm: Trials) -> None:
+def queue_confirmation(config: ConfirmConfig, search: Standing, seeds: Sequence[int], confirm: Trials) -> None:
     """Queue a run for each of the best settings and each fresh seed, unless there is one already."""
     with confirm.alone() as standing:
         known = {
@@ -47,19 +53,18 @@ def queue_confirmation(config: ConfirmConfig, search: Standing, seed: int, confi
             if trial.state != TrialState.FAIL  # a failed run that is to be tried again has just been queued
         }
         for trial in _best_trials(search, config.top):
-            for fresh in fresh_seeds(trial, seed, config.seeds):
+            for fresh in fresh_seeds(seeds, config.seeds):
                 if (trial.number, fresh) not in known:
                     confirm.queue({}, {"confirms": trial.number, "seed": fresh})
 
 
-def fresh_seeds(trial: FrozenTrial, seed: int, count: int) -> list[int]:
-    """Seeds that the trial was not trained with.
+def fresh_seeds(seeds: Sequence[int], count: int) -> list[int]:
+    """Seeds that no trial of the search was trained with.
 
     Args:
-        seed: what the trial was trained with, unless its study searches the seed.
+        seeds: that the search trained each of its settings with.
     """
-    own = int(trial.params.get("seed", seed))
-    return [own + offset for offset in range(1, count + 1)]
+    return [max(seeds) + offset for offset in range(1, count + 1)]
 
 
 def search_results(search: Standing) -> list[TrialResult]:

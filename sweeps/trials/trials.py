@@ -6,7 +6,7 @@ later.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -107,7 +107,11 @@ class Trials:
         return trial.should_prune()
 
     def tell(
-        self, trial: Trial, state: TrialState, dev_loss: float | None = None, attributes: dict[str, str] | None = None
+        self,
+        trial: Trial,
+        state: TrialState,
+        dev_loss: float | None = None,
+        attributes: Mapping[str, object] | None = None,
     ) -> None:
         """Tell how a trial ended. A pruned trial's dev loss is the last that was reported.
 
