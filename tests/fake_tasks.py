@@ -3,6 +3,7 @@
 `--config-dir CONF` finds their files: makemore("sweep", *FAKE, "task=fails", "task.at=1").
 """
 
+import math
 import os
 import signal
 import time
@@ -161,6 +162,27 @@ class Diverges(Instant):
         """Report once."""
         report(1, float("nan") if self.level > self.limit else self.level)
         return self.trained()
+
+
+@dataclass(frozen=True)
+class Seeded(Instant):
+    """Its loss depends on the seed; it may diverge with one seed, or be killed in the folder's `dies_at`-th run."""
+
+    noise: float
+    diverges_with: int | None
+    dies_at: int | None
+    evaluations: ClassVar[int] = 2
+
+    def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> Trained:
+        """Report twice; the last dev loss is `level` and at most `noise` more or less."""
+        if count_call() == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        level = self.level + self.noise * math.sin(seed)
+        for step in (1, 2):
+            report(step, math.nan if seed == self.diverges_with else level + 0.1 * (2 - step))
+        trained = self.trained()
+        nn.init.constant_(next(trained.module.parameters()), level)
+        return trained
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
 from sweeps.reports.comparison import TEXT_FORMATS, Comparison
 from sweeps.reports.leaderboard import leaderboard
-from sweeps.reports.paired import differences
+from sweeps.reports.paired import differences, setting_differences
 from sweeps.reports.settings import settings
 from sweeps.reports.studies import StudyResults, find_study
 from sweeps.reports.tables import leaderboard_table, settings_table
-from sweeps.tracking.queries import RunRecord, find_runs, find_study_run
+from sweeps.tracking.queries import RunRecord, find_runs, find_study_run, study_runs
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.winner import Confirmation
 
@@ -43,10 +43,6 @@ class CompareConfig:
             raise LimitError("format", self.format, f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
         if self.by not in ROWS:
             raise LimitError("by", self.by, " or ".join(ROWS))
-        if self.by == "setting" and self.baseline is not None:
-            raise LimitError(
-                "baseline", self.baseline, "null with by=setting: pairing compares single runs, not means of runs"
-            )
         if self.top is not None:
             check("top", self.top, low=1)
         check_output("output", self.output)
@@ -62,13 +58,15 @@ def compare(cfg: DictConfig) -> str:
     store = open_tracking(cfg, create=False)
     studies = _read_studies(store, config, cfg.study.name)
     runs = _read_runs(store, config, studies)
+    baseline = None if config.baseline is None else _find_baseline(store, config.baseline, studies)
     if config.by == "setting":
-        table = settings_table(settings(runs.values()))
+        results = settings(runs.values())
+        table = settings_table(results, None if baseline is None else setting_differences(store, results, baseline))
     else:
         board = leaderboard(list(runs.values()))
         paired = None
-        if config.baseline is not None:
-            paired = differences(store, board.runs[: config.top], _find_baseline(store, config.baseline, studies))
+        if baseline is not None:
+            paired = differences(store, board.runs[: config.top], baseline)
         table = leaderboard_table(board, _confirmations(studies), paired)
     comparison = Comparison(studies, len(config.runs), runs, table.head(config.top or len(table)), config.by)
     if config.format == "html":
@@ -91,7 +89,9 @@ def _read_studies(store: TrackingStore, config: CompareConfig, name: str | int |
 def _read_runs(store: TrackingStore, config: CompareConfig, studies: Sequence[StudyResults]) -> dict[str, RunRecord]:
     """The runs that are compared, by run id."""
     runs = [run for study in studies for run in study.trials]
-    if config.by == "setting":
+    if config.by == "setting":  # each seed counts: those of a trial, and those that confirm it
+        runs = [run for run in runs if "seeds" not in run.tags]
+        runs += [run for study in studies for run in study_runs(store, study.name, "seed")]
         runs += [run for study in studies for run in study.confirming]
     runs += find_runs(store, [_read_id("runs has", run_id) for run_id in config.runs], "runs has")
     return {run.run_id: run for run in runs}

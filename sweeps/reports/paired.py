@@ -1,5 +1,6 @@
 """Paired differences of dev losses: two models on the same items differ by less than their losses vary."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from makemore.bootstrap import intervals
 from makemore.train import generator_for, one_thread
 from sweeps.errors import RequestError
 from sweeps.reports.recorded import load_recorded
+from sweeps.reports.settings import LEVEL, SettingResults
 from sweeps.task.item_losses import DEV_LOSSES, read_item_losses
 from sweeps.task.recorded import read_recorded_config
 from sweeps.tracking.artifacts import fetch_artifact, find_artifact
@@ -20,7 +22,7 @@ from sweeps.tracking.store import TrackingStore
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the ends of its 95 % interval over items, in nats per character."""
+    """A mean and the ends of its 95 % interval, in nats per character."""
 
     mean: float
     low: float
@@ -40,18 +42,72 @@ def differences(store: TrackingStore, runs: Sequence[RunRecord], baseline: RunRe
         raise RequestError(
             f"baseline is {baseline.run_id}; that run is {baseline.state}, and only a complete one has losses to pair"
         )
-    for run in runs:
-        if run.dev_digest is not None and run.dev_digest != baseline.dev_digest:
-            raise RequestError(
-                f"baseline is {baseline.run_id}; run {run.run_id} has other dev words: losses differ word by word only "
-                "on the same data, data.split and data.split_seed"
-            )
+    _check_same_items(runs, baseline)
     finished = [run for run in runs if run.state == "COMPLETE"]
     if not finished:
         return {}
     losses, terms = dev_losses(store, [baseline, *finished], baseline.dev_digest, lambda: _dev_items(store, baseline))
     rows = means(losses[:, 1:] - losses[:, :1], terms)
     return dict(zip([run.run_id for run in finished], rows, strict=True))
+
+
+def setting_differences(store: TrackingStore, results: SettingResults, baseline: RunRecord) -> dict[str, Interval]:
+    """Each setting's mean dev loss minus that of the baseline's setting, by group hash; negative is better.
+
+    The means are over seeds and items, and so are the 95 % intervals: the variance of a difference is that over items,
+    paired, plus that between the seeds of either setting (Bouthillier et al. 2021, arXiv 2103.03098), with degrees of
+    freedom as Welch and Satterthwaite count them. A setting with one seed has no interval.
+
+    Raises:
+        RequestError: see `differences`; or the baseline's setting has no complete run here.
+    """
+    _check_same_items([run for row in results.rows for run in row.runs], baseline)
+    complete = {row.group: [run for run in row.runs if run.state == "COMPLETE"] for row in results.rows}
+    diverged = {row.group for row in results.rows if len(complete[row.group]) < len(row.runs)}
+    group = baseline.tags.get("group_hash", "")
+    if not complete.get(group) or group in diverged:
+        raise RequestError(
+            f"baseline is {baseline.run_id}; its setting has no mean dev loss among the settings compared: name its "
+            "study too, as in studies=[A,B]"
+        )
+    runs = [run for group in complete for run in complete[group]]
+    losses, terms = dev_losses(store, runs, baseline.dev_digest, lambda: _dev_items(store, baseline))
+    columns = dict(zip([run.run_id for run in runs], losses.T, strict=True))
+    by_group = {
+        group: torch.stack([columns[run.run_id] for run in complete[group]]) for group in complete if complete[group]
+    }
+    return {
+        other: _difference(by_group[other], by_group[group], terms)
+        for other in by_group
+        if other != group and other not in diverged
+    }
+
+
+def _difference(losses: Tensor, baseline: Tensor, terms: Tensor) -> Interval:
+    """The difference of two settings' mean losses per term; losses are (seeds, n), terms (n,)."""
+    from scipy.special import stdtrit  # takes long to import
+
+    total = terms.sum()
+    paired = losses.mean(0) - baseline.mean(0)
+    mean = float(paired.sum() / total)
+    if min(len(losses), len(baseline)) < 2:
+        return Interval(mean, math.nan, math.nan)
+    over_items = float(((paired - mean * terms) ** 2).sum() / total**2)  # of a ratio of sums, to first order
+    between = [float((seeds.sum(1) / total).var() / len(seeds)) for seeds in (losses, baseline)]
+    variance = over_items + sum(between)
+    freedom = [len(terms) - 1, len(losses) - 1, len(baseline) - 1]
+    parts = [part**2 / degrees for part, degrees in zip([over_items, *between], freedom, strict=True)]
+    half = float(stdtrit(variance**2 / sum(parts), (1 + LEVEL) / 2)) * math.sqrt(variance) if variance else 0.0
+    return Interval(mean, mean - half, mean + half)
+
+
+def _check_same_items(runs: Sequence[RunRecord], baseline: RunRecord) -> None:
+    for run in runs:
+        if run.dev_digest is not None and run.dev_digest != baseline.dev_digest:
+            raise RequestError(
+                f"baseline is {baseline.run_id}; run {run.run_id} has other dev words: losses differ word by word only "
+                "on the same data, data.split and data.split_seed"
+            )
 
 
 def _dev_items(store: TrackingStore, run: RunRecord) -> Sequence[str]:

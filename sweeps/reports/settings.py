@@ -9,7 +9,7 @@ from sweeps.reports.leaderboard import Leaderboard, leaderboard
 from sweeps.tracking.queries import RunRecord
 from sweeps.trials.winner import nan_last
 
-_LEVEL = 0.95
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,16 @@ class SettingResult:
     """The runs of one config without its seed; losses in nats per character."""
 
     runs: Sequence[RunRecord]  # one for each seed, the lowest dev loss first
-    mean_dev_loss: float  # infinite if a confirming run diverged
+    mean_dev_loss: float  # infinite if a seed diverged
     sd: float  # NaN for one run, or if a run diverged
     low: float  # ends of the mean's 95 % t-interval; NaN where there is no sd
     high: float
     train_seconds: float  # the mean
+
+    @property
+    def group(self) -> str:
+        """The hash of the config without its seed."""
+        return self.runs[0].tags["group_hash"]
 
     @property
     def best(self) -> RunRecord:
@@ -40,8 +45,8 @@ class SettingResults:
 def settings(runs: Iterable[RunRecord]) -> SettingResults:
     """The settings of some runs.
 
-    Runs of equal configs count once: the others say the same again. A run that confirms a trial and diverged makes the
-    mean infinite; other runs that did not finish are left out.
+    Runs of equal configs count once: the others say the same again. A seed of a trial, or of a confirmation, that
+    diverged makes the mean infinite; other runs that did not finish are left out.
     """
     board = leaderboard([_with_divergence(run) for run in runs if _counts(run) and "group_hash" in run.tags])
     distinct: dict[str | None, RunRecord] = {}
@@ -59,6 +64,8 @@ def _counts(run: RunRecord) -> bool:
 
 
 def _diverged(run: RunRecord) -> bool:
+    if run.kind == "seed":
+        return run.state == "PRUNED" and run.tags.get("reason", "").startswith("Diverged")
     return run.kind == "confirm" and run.state == "PRUNED"  # nothing else prunes a run that confirms
 
 
@@ -72,7 +79,7 @@ def _summarize(runs: Sequence[RunRecord]) -> SettingResult:
     losses = _known(run.best_dev_loss for run in runs)
     n, mean = len(runs), _mean(losses)
     sd = statistics.stdev(losses) if len(losses) > 1 and math.isfinite(mean) else math.nan
-    half = float(stdtrit(n - 1, (1 + _LEVEL) / 2)) * sd / math.sqrt(n) if n > 1 else math.nan
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(n) if n > 1 else math.nan
     seconds = _mean(_known(run.metrics.get("train_seconds", math.nan) for run in runs))
     return SettingResult(runs, mean, sd, mean - half, mean + half, seconds)
 

@@ -15,6 +15,7 @@ from sweeps.tracking.queries import RunRecord
 from sweeps.trials.winner import Confirmation
 
 DIFFERENCE = ["difference", "difference_low", "difference_high"]
+VERDICT = "verdict"  # what the interval of a difference says: better, worse or undecided
 _NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 _METRICS = ["parameters", "train_seconds", "steps_per_second"]
 
@@ -40,10 +41,7 @@ def leaderboard_table(
     columns["state"] = [run.state for run in runs]
     columns["best_dev_loss"] = _numbers(run.best_dev_loss for run in runs)
     if differences is not None:
-        intervals = [differences.get(run.run_id, _NO_INTERVAL) for run in runs]
-        columns["difference"] = _numbers(interval.mean for interval in intervals)
-        columns["difference_low"] = _numbers(interval.low for interval in intervals)
-        columns["difference_high"] = _numbers(interval.high for interval in intervals)
+        columns |= _difference_columns([differences.get(run.run_id, _NO_INTERVAL) for run in runs])
     if confirmations:
         confirmed = [confirmations.get(run.run_id) for run in runs]
         columns["confirmed_mean"] = _numbers(row.mean if row else None for row in confirmed)
@@ -57,8 +55,12 @@ def leaderboard_table(
     return pd.DataFrame(columns)
 
 
-def settings_table(results: SettingResults) -> pd.DataFrame:
-    """One row per setting: its runs, the mean of their losses with its interval, params that differ, identities."""
+def settings_table(results: SettingResults, differences: Mapping[str, Interval] | None = None) -> pd.DataFrame:
+    """One row per setting: its runs, the mean of their losses with its interval, params that differ, identities.
+
+    Args:
+        differences: to a baseline, by group hash; with None, their columns are left out.
+    """
     rows, board = results.rows, results.board
     best = [row.best for row in rows]
     columns: dict[str, Any] = {}
@@ -70,13 +72,28 @@ def settings_table(results: SettingResults) -> pd.DataFrame:
     columns["sd"] = _numbers(row.sd for row in rows)
     columns["mean_low"] = _numbers(row.low for row in rows)
     columns["mean_high"] = _numbers(row.high for row in rows)
+    if differences is not None:
+        columns |= _difference_columns([differences.get(row.group, _NO_INTERVAL) for row in rows])
     columns["parameters"] = _numbers(run.metrics.get("parameters") for run in best)
     columns["train_seconds"] = _numbers(row.train_seconds for row in rows)
     columns |= _param_columns(best, board.runs, [key for key in board.varying if key != "seed"])
     columns["run_id"] = [run.run_id for run in best]
-    columns["group_hash"] = [run.tags["group_hash"] for run in best]
+    columns["group_hash"] = [row.group for row in rows]
     columns["dev_words"] = [run.dev_digest for run in best]
     return pd.DataFrame(columns)
+
+
+def _difference_columns(intervals: Sequence[Interval]) -> dict[str, Any]:
+    ends = zip(*((interval.mean, interval.low, interval.high) for interval in intervals), strict=True)
+    return dict(zip(DIFFERENCE, map(_numbers, ends), strict=True)) | {VERDICT: [_verdict(row) for row in intervals]}
+
+
+def _verdict(interval: Interval) -> str | None:
+    if math.isnan(interval.low):
+        return None
+    if interval.low <= 0 <= interval.high:
+        return "undecided"
+    return "better" if interval.high < 0 else "worse"
 
 
 def _numbers(values: Iterable[float | None]) -> "pd.Series[float]":

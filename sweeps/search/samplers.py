@@ -1,7 +1,7 @@
 """How a study draws the settings of its trials: Optuna's samplers, from the config."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -96,6 +96,9 @@ class StudySampler(BaseSampler):
         self.grid = grid  # the settings to try, and no others; None: settings are drawn
         self._sampler = self._make_sampler(seed)
         self._one_sequence = isinstance(self._sampler, QMCSampler)  # its position is kept in the study's storage
+        # Whether a setting may only be drawn while no other process draws one: it must be new, or next in a sequence.
+        self.draws_alone = grid is None and (space.may_repeat or self._one_sequence)
+        self.trials: Sequence[FrozenTrial] = ()  # the study's, whose settings are not drawn again
         self._setting: Setting = {}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -103,8 +106,6 @@ class StudySampler(BaseSampler):
         self._setting = {}
         self._reseed(trial.number, 0)
         self._sampler.before_trial(study, trial)
-        if self._one_sequence:  # the next point of its sequence, while no other process takes one
-            self._setting = self._draw(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """All keys: a setting is drawn as a whole."""
@@ -133,7 +134,7 @@ class StudySampler(BaseSampler):
     def _draw(self, study: optuna.Study, trial: FrozenTrial) -> Setting:
         """A new setting within the constraints, with the values that the trial was queued with."""
         given = trial.system_attrs.get("fixed_params", {})
-        tried = self._tried(study, trial) if self._space.may_repeat else set()
+        tried = self._tried(trial)
         sampler = self._sampler
         for attempt in range(1, _DRAWS + 1):
             relative = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
@@ -158,10 +159,10 @@ class StudySampler(BaseSampler):
             "few weights; narrow model.block_size, model.embedding_size or model.hidden_neurons, or raise it"
         )
 
-    def _tried(self, study: optuna.Study, trial: FrozenTrial) -> set[frozenset[tuple[str, float]]]:
+    def _tried(self, trial: FrozenTrial) -> set[frozenset[tuple[str, float]]]:
         """The settings of the other trials, but for those that failed."""
         tried = set()
-        for other in study.get_trials(deepcopy=False):
+        for other in self.trials:
             setting = {**other.system_attrs.get("fixed_params", {}), **other.params}
             if other.number != trial.number and other.state != TrialState.FAIL and self._space.has(setting):
                 tried.add(self._space.point(setting))

@@ -68,8 +68,8 @@ class SearchPhase(Phase):
     def prepare(self, trial: Trial) -> tuple[Setting, TrialPlace]:
         """The setting that the sampler draws."""
         plan = self._plan
-        # Two workers that draw at the same time could draw the same setting.
-        with self.trials.alone() if plan.space.may_repeat and self._sampler.grid is None else nullcontext():
+        with self.trials.alone() if self._sampler.draws_alone else nullcontext() as standing:
+            self._sampler.trials = standing.trials if standing else ()
             setting = suggest(trial, plan.space)
         warm_start = trial.user_attrs.get(WARM_START)
         searched = tuple(plan.space.distributions)

@@ -13,7 +13,7 @@ from sweeps.config.files import conf_dir
 from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
 from sweeps.search.distributions import has_value
-from sweeps.search.grid import grid_of
+from sweeps.search.grid import grid_of, points_of
 from sweeps.search.space import Space, SpaceConfig, corners, read_space, read_warm_start
 from sweeps.search.sweep_words import format_override, parse_overrides, to_distribution
 
@@ -68,6 +68,20 @@ def test_a_range_never_yields_its_end_and_yields_all_before_it(start: int, lengt
     space = Space({"key": to_distribution(override)}, [], {}, None, [])
     values = [round(value * parts) for value in grid_of(space)["key"]]
     assert values == list(range(start, start + length, step))
+
+
+def test_seeds_are_named_and_never_searched() -> None:
+    space = read({"seed": "range(0,3)", "a": "1,2"})
+    assert (space.seeds, list(space.distributions), space.fixed) == ([0, 1, 2], ["a"], ["seed=0"])
+    assert read({"seed": "0,1"}, "seed=5,5,7", "a=1,2").seeds == [5, 7]
+    fixed = read({"seed": "0,1"}, "seed=5", "a=1,2")
+    assert (fixed.seeds, fixed.fixed) == ([], ["seed=5"])
+
+
+@pytest.mark.parametrize("words", ["seed=interval(0,3)", "seed=a,b", "seed=0.5,1", "seed=-1,1", "seed=true,1"])
+def test_what_is_no_list_of_seeds_is_refused(words: str) -> None:
+    with pytest.raises(RequestError, match="are no seeds; they must be whole numbers >= 0"):
+        read({}, words)
 
 
 @pytest.mark.parametrize("words", ["glob(*)", "range(3,3)", "range(1,5,0)", "tag(log,interval(0,1))", "interval(2,1)"])
@@ -145,9 +159,9 @@ def test_conditions_in_a_circle_or_on_nothing_are_refused() -> None:
         read({"a": "1,2"}, conditions={"a": {"nothing.here": 1}})
 
 
-def test_a_grid_with_conditions_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"sampler=grid tries every point, but space\.conditions leaves some out"):
-        grid_of(read({"a": "1,2", "b": "1,2"}, conditions={"b": {"a": 1}}))
+def test_a_grid_with_conditions_has_each_setting_once() -> None:
+    points = points_of(read({"a": "1,2", "b": "1,2"}, conditions={"b": {"a": 1}}), 0)
+    assert sorted(points, key=str) == [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 2}]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +178,7 @@ def test_a_choice_survives_the_way_through_an_override(value: object) -> None:
 
 def test_a_grid_of_an_interval_is_refused() -> None:
     with pytest.raises(RequestError, match=r"a is searched over an interval; sampler=grid needs choice"):
-        grid_of(read({"a": "interval(0,1)"}))
+        points_of(read({"a": "interval(0.0,1.0)"}), 0)
 
 
 def test_settings_outside_a_narrowed_space_are_left_out_and_fixed_keys_too() -> None:
