@@ -132,7 +132,7 @@ class Study:
         if len(self.results.complete) < 2:
             raise RequestError(f"study {self.name} has {len(self.results.complete)} complete trials; pictures need two")
         trials = open_trials(self.name, self._storage, create=False)
-        pictures = StudyPictures(trials.study, self.results, importances(trials.study, trials.standing()))
+        pictures = StudyPictures(trials.study, self.results, importances(trials.standing()))
         return {heading: figure for heading, _, figure in pictures.parts()}
 
 

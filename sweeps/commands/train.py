@@ -1,11 +1,18 @@
 """`makemore train`: one training run, logged."""
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from collections.abc import Iterable
+from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from sweeps.errors import RequestError
+from sweeps.search.sweep_words import parse_overrides
 from sweeps.study.runs import open_run
 from sweeps.task.remarks import print_remarks
-from sweeps.task.run_config import check_overrides, read_run_config
+from sweeps.task.run_config import RUN_KEYS, check_overrides, read_run_config
+from sweeps.tracking.artifacts import fetch_artifact
+from sweeps.tracking.queries import find_runs
 from sweeps.tracking.store import open_tracking
 
 
@@ -16,10 +23,37 @@ def train(cfg: DictConfig) -> str:
         RequestError: the request is wrong; nothing was recorded.
         Exception: training failed or diverged; the run is recorded as failed, with its curve so far.
     """
-    check_overrides(read_run_config(cfg), HydraConfig.get().overrides.task)
+    overrides = HydraConfig.get().overrides.task
+    if cfg.run is not None:
+        cfg = _repeated(cfg, overrides)
+    check_overrides(read_run_config(cfg), overrides)
     run = open_run(cfg, lambda: open_tracking(cfg))
     print_remarks(run.config.task, run.items.split.dev)
     outcome = run.train_and_end()
     how, *remarks = outcome.description.remarks or ("trained",)
     unit = run.config.task.unit
     return "\n".join([f"dev loss {outcome.dev_loss:.4f} {unit}, {how}; run {run.tracked.run_id}", *remarks])
+
+
+def _repeated(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
+    """The config of the recorded run that `run` names, with the overrides of the command line on top.
+
+    Raises:
+        RequestError: no such run, a run that did not finish, or a choice that changes more than its own group.
+    """
+    store = open_tracking(cfg, create=False)
+    [run] = find_runs(store, [str(cfg.run)], "run is")
+    recorded: Any = OmegaConf.load(fetch_artifact(store, run.run_id, "config.yaml"))
+    repeated = cfg.copy()
+    with open_dict(repeated):
+        repeated.run = None
+        for key in RUN_KEYS:
+            if key in recorded:
+                repeated[key] = recorded[key]
+        for override in parse_overrides(list(overrides)):
+            key = override.key_or_group
+            if key in ("experiment", "space"):
+                raise RequestError(f"{key} is given together with run={cfg.run}; give the keys that are to change")
+            if key.partition(".")[0] in RUN_KEYS:
+                OmegaConf.update(repeated, key, OmegaConf.select(cfg, key), merge=False)
+    return repeated

@@ -36,6 +36,24 @@ LAYOUT = {
 }
 
 
+def shares(rows: Mapping[str, tuple[float, float, float]]) -> go.Figure:
+    """Bars with intervals, the first on top.
+
+    Args:
+        rows: by name, a share and the ends of its interval.
+    """
+    names = [_safe(name) for name in rows]
+    middle, low, high = (list(column) for column in zip(*rows.values(), strict=True))
+    ends = {
+        "array": [end - share for share, end in zip(middle, high, strict=True)],
+        "arrayminus": [share - end for share, end in zip(middle, low, strict=True)],
+    }
+    figure = go.Figure(go.Bar(x=middle, y=names, orientation="h", error_x=ends), layout=LAYOUT)
+    figure.update_xaxes(title="share of the variance in dev losses", range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
+
+
 def learning_curves(curves: Mapping[str, Curve], names: Mapping[str, str], faint: Container[str] = ()) -> go.Figure:
     """Losses over steps, one line per run; the first are dark.
 

@@ -15,6 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.reports import pictures
+from sweeps.reports.insight import Importance
 from sweeps.reports.studies import StudyResults
 from sweeps.reports.tables import runs_table
 from sweeps.tracking.queries import Curve, RunRecord
@@ -34,7 +35,7 @@ class StudyPictures:
         importances: by hyperparameter, the largest first; may be empty.
     """
 
-    def __init__(self, study: optuna.Study, results: StudyResults, importances: Mapping[str, float]) -> None:
+    def __init__(self, study: optuna.Study, results: StudyResults, importances: Mapping[str, Importance]) -> None:
         self._study, self._name = study, results.name
         self._trials = study.get_trials(deepcopy=False)
         complete = [trial for trial in self._trials if trial.state == TrialState.COMPLETE]
@@ -42,7 +43,7 @@ class StudyPictures:
         # Pictures of a parameter that never varied say nothing.
         self._params = [key for key in params if len({trial.params.get(key) for trial in complete}) > 1]
         self._two = [*(key for key in importances if key in self._params), *self._params][:2]
-        self._has_importances = bool(importances)
+        self._importances = importances
         self._curves = _reported_curves(self._trials, results.trials)
         self._complete = runs_table(results.complete)
 
@@ -56,14 +57,10 @@ class StudyPictures:
         parts: list[tuple[str, str, Any]] = [
             ("Optimisation history", "", _fit(interactive.plot_optimization_history(study, target_name=_TARGET)))
         ]
-        if self._has_importances:
-            parts.append(
-                (
-                    "What mattered",
-                    "Each hyperparameter's share of the variance in the dev losses of complete trials.",
-                    _fit(interactive.plot_param_importances(study, target_name=_TARGET)),
-                )
-            )
+        if self._importances:
+            hint = "Each hyperparameter's share of the variance in the dev losses, with its 95 % interval over trials."
+            bars = {key: (row.share, row.low, row.high) for key, row in self._importances.items()}
+            parts.append(("What mattered", hint, pictures.shares(bars)))
         if self._params:
             hint = "Draw along an axis to choose lines; pull an axis by its name to move it."
             columns = [key for key in self._params if key in runs]
@@ -95,8 +92,8 @@ class StudyPictures:
             "learning_curves": self._draw_curves,
             "loss_against_cost": self._draw_cost,
         }
-        if self._has_importances:
-            drawings["param_importances"] = lambda: still.plot_param_importances(study, target_name=_TARGET)
+        if self._importances:
+            drawings["param_importances"] = self._draw_importances
         if self._params:
             drawings["parallel_coordinates"] = lambda: still.plot_parallel_coordinate(
                 study, params=self._params, target_name=_TARGET
@@ -130,6 +127,13 @@ class StudyPictures:
         for label, color in (("best", "tab:red"), ("complete", _FIRST), ("pruned", _LAST)):
             axes.plot([], [], color=color, label=label)
         axes.legend()
+        return figure
+
+    def _draw_importances(self) -> Figure:
+        figure, axes = _axes("share of the variance in dev losses", "")
+        keys, rows = list(self._importances)[::-1], list(self._importances.values())[::-1]
+        ends = [[row.share - row.low for row in rows], [row.high - row.share for row in rows]]
+        axes.barh(keys, [row.share for row in rows], xerr=ends, color=_FIRST, ecolor="tab:red")
         return figure
 
     def _draw_cost(self) -> Figure:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from sweeps.reports.insight import Insight
+from sweeps.reports.insight import Importance, Insight
 from sweeps.reports.leaderboard import leaderboard
 from sweeps.reports.studies import StudyResults
 from sweeps.reports.tables import confirmations_table, leaderboard_table, to_text
@@ -65,11 +65,11 @@ def as_notes(study: StudyResults, insight: Insight | None, space: Space, budget:
         lines += [f"- {line}" for line in _lessons(study, winner, insight)]
         if "diagnosis" in winner.tags:
             lines.append(f"- its run, {winner.run_id}: {winner.tags['diagnosis']}")
-    lines += ["", "| searched | over | of the winner | importance |", "|---|---|---|---|"]
+    lines += ["", "| searched | over | of the winner | importance (95 % interval) |", "|---|---|---|---|"]
     for key in space.distributions:
         value = insight.setting.get(key, "-") if insight else "-"
         value = f"{value:.3g}" if isinstance(value, float) else value
-        share = f"{insight.importances[key]:.0%}" if insight and key in insight.importances else "-"
+        share = _share(insight.importances[key]) if insight and key in insight.importances else "-"
         lines.append(f"| {key} | {space.words(key)} | {value} | {share} |")
     lines += ["", "Pictures: `pictures.html` (interactive) and `pictures/`; all trials: `leaderboard.json`."]
     return "\n".join(lines)
@@ -105,9 +105,14 @@ def _lessons(study: StudyResults, winner: RunRecord, insight: Insight) -> list[s
         side = "below" if loss <= their_loss else "above"
         lines.append(f"{abs(their_loss - loss):.4f} {side} trial {trial}, {name} ({their_loss:.4f}{which})")
     if insight.importances:
-        shares = ", ".join(f"{key} {share:.0%}" for key, share in list(insight.importances.items())[:3])
-        lines.append(f"what mattered most among the {len(study.complete)} complete trials: {shares}")
+        told = [f"{key} {_share(row)}" for key, row in insight.importances.items() if row.told]
+        what = f"mattered most: {', '.join(told)}" if told else "what mattered most cannot be told yet"
+        lines.append(f"{what} (from {len(study.complete)} complete trials)")
     return lines + [f"{edge}: widen the space" for edge in insight.edges]
+
+
+def _share(importance: Importance) -> str:
+    return f"{importance.share:.0%} ({importance.low:.0%} to {importance.high:.0%})"
 
 
 def _who_chose(study: StudyResults, insight: Insight) -> list[str]:

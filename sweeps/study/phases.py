@@ -61,6 +61,7 @@ class SearchPhase(Phase):
         return (
             standing.finished + standing.running < plan.n_trials
             and standing.failures < plan.most_failures
+            and not plan.is_patient_no_more(standing)
             and (self._sampler.grid is None or standing.count(TrialState.WAITING) > 0)
             and not plan.is_late(plan.confirm.expected_seconds(standing, plan.workers, len(plan.seeds)))
         )

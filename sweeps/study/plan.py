@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from sweeps.search.space import Space
 from sweeps.study.jobs import Jobs
 from sweeps.trials.confirm import ConfirmConfig
+from sweeps.trials.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,13 @@ class Plan:
     ended_before: int  # trials that had ended when this plan was made
     seed: int
     confirm: ConfirmConfig
+    patience: int | None  # how many trials may finish since the best one
     workers: int
     deadline: float | None  # seconds since the epoch
+
+    def is_patient_no_more(self, standing: Standing) -> bool:
+        """Whether study.patience ends the search."""
+        return self.patience is not None and standing.since_best >= self.patience
 
     def is_late(self, needed: float = 0.0) -> bool:
         """Whether fewer than `needed` seconds are left of study.timeout."""

@@ -83,7 +83,7 @@ class StudyReport:
         insight = None
         if study.winner is not None and study.winner.trial is not None:
             standing = self._trials.standing()
-            insight = find_insight(self._trials.study, standing, self._space, study.winner.trial)
+            insight = find_insight(standing, self._space, study.winner.trial)
         self._run.log_tags({"mlflow.note.content": as_notes(study, insight, self._space, self._budget)})
         self._run.log_table("leaderboard", leaderboard_table(leaderboard(study.trials)).drop(columns="reason"))
         self._run.flush()

@@ -59,6 +59,7 @@ class StudyConfig:
     seeds: int
     seed: int
     workers: int | None
+    patience: int | None
     timeout: float | None
     confirm: ConfirmConfig
     pictures: bool
@@ -71,6 +72,8 @@ class StudyConfig:
         check("seed", self.seed, low=0, high=2**31)
         if self.workers is not None:
             check("workers", self.workers, low=1, high=1000)
+        if self.patience is not None:
+            check("patience", self.patience, low=1)
         if self.timeout is not None:
             check("timeout", self.timeout, low=0, closed="(]")
 
@@ -87,6 +90,8 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     """
     started = time.time()
     check_groups(arguments)
+    if cfg.run is not None:
+        raise RequestError(f"run is {cfg.run}; a study has many runs: makemore train run={cfg.run} repeats one")
     config: StudyConfig = read_node(StudyConfig, cfg, "study")
     storage = _check_places(cfg, config)
     space, warm_start = _read_space(hydra_context, cfg, arguments, config.seeds)
@@ -122,6 +127,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         ended_before=count_ended(standing),
         seed=config.seed,
         confirm=config.confirm,
+        patience=config.patience,
         workers=_count_workers(config, standing),
         deadline=started + config.timeout if config.timeout is not None else None,
     )
@@ -217,7 +223,11 @@ def _say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> No
         )
     stopped = ""
     if standing.finished < plan.n_trials:
-        why = f"{standing.failures} failed" if standing.failures >= plan.most_failures else "study.timeout is over"
+        why = "study.timeout is over"
+        if standing.failures >= plan.most_failures:
+            why = f"{standing.failures} failed"
+        elif plan.is_patient_no_more(standing):
+            why = f"none of the last {standing.since_best} is better than trial {standing.ranking[0].number}"
         stopped = f"stopped at {standing.finished} of {plan.n_trials} trials: {why}"
     if not standing.ranking:
         why = stopped or "all failed, diverged or were pruned"

@@ -24,7 +24,19 @@ from sweeps.task.task import Task
 
 LANGUAGE_MODEL = "language_model"
 RUN_KEYS = ("task", "data", "model", "optimizer", "schedule", "train", "seed", "device")
-_ROOT_KEYS = (*RUN_KEYS, "study", "sampler", "pruner", "space", "tracking", "lr_find", "ladder", "format", "hydra")
+_ROOT_KEYS = (
+    *RUN_KEYS,
+    "study",
+    "sampler",
+    "pruner",
+    "space",
+    "tracking",
+    "lr_find",
+    "ladder",
+    "format",
+    "run",
+    "hydra",
+)
 _LANGUAGE_MODEL_KEYS = ("model", "optimizer", "schedule", "train", "device")
 _NOT_IN_DIGEST = ("data.path",)  # the content of a user's file counts, not its path
 

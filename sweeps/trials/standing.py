@@ -37,6 +37,15 @@ class Standing:
         return sum(trial.state == TrialState.FAIL and not needs_retry(trial) for trial in self.trials)
 
     @cached_property
+    def since_best(self) -> int:
+        """How many trials have finished since the best one did; 0 while none is complete."""
+        if not self.ranking:
+            return 0
+        finished = [trial for trial in self.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        ended, best = [trial.datetime_complete for trial in finished], self.ranking[0].datetime_complete
+        return sum(moment > best for moment in ended if moment is not None and best is not None)
+
+    @cached_property
     def ranking(self) -> list[FrozenTrial]:
         """The complete trials, lowest dev loss first; of equal ones, the earlier first."""
         complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]

@@ -678,3 +678,60 @@ def test_every_hyperparameter_of_every_space_changes_the_loss(space: str) -> Non
                 trained = run.task.train(split.train, split.dev, run.seed, ignore)
                 losses.add(float(run.task.losses(trained, split.dev)[0].sum()))
             assert len(losses) == len(ends), key
+
+
+def test_patience_ends_a_search_that_finds_nothing_better(makemore: Makemore, workdir: Path) -> None:
+    levels = (3, 1, 2, 4, 5, 6, 7, 8)
+    listed = [f"{{task.level: {level}.0}}" for level in levels]
+    given = ("+space.warm_start=[" + ",".join(listed) + "]", "task.level=interval(0.5,9.0)", "study.n_trials=8")
+    study = ("sweep", *FAKE, "task=instant", "study.name=a", *ONE, *given)
+    answer = makemore(*study, "study.patience=3")
+    assert answer.code == 0, answer.err
+    assert sum(trial.state.is_finished() for trial in trials(workdir)) == 5
+    assert "stopped at 5 of 8 trials: none of the last 3 is better than trial 1" in answer.err
+    assert makemore(*study, "study.patience=3").err.count("stopped at 5 of 8 trials") == 1
+    assert makemore(*study).code == 0
+    assert len(trials(workdir)) == 8
+    assert makemore(*study, "study.patience=0").code == 2
+
+
+def test_a_recorded_run_is_repeated_with_other_values_on_top(makemore: Makemore, workdir: Path) -> None:
+    assert makemore(*STUDY, "study.n_trials=2", "seed=7").code == 0
+    first, again = runs(workdir, "trial")[0], ("train", f"run={runs(workdir, 'trial')[0].info.run_id}")
+    assert makemore(*again).code == 0
+    assert makemore(*again, "seed=8", "optimizer=sgd", "schedule.lr=0.5").code == 0
+    changed, same = runs(workdir, "train")
+    assert same.data.params == {key: value for key, value in first.data.params.items() if key != "trial_number"}
+    assert same.data.tags["weights_digest"] == first.data.tags["weights_digest"]
+    differs = {key for key, value in changed.data.params.items() if same.data.params.get(key) != value}
+    assert differs >= {"seed", "optimizer", "schedule.lr"}
+    assert differs <= {
+        "seed",
+        "optimizer",
+        "schedule.lr",
+        "optimizer.weight_decay",
+        "optimizer.beta1",
+        "optimizer.beta2",
+        "optimizer.epsilon",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "run=f00"], "run is f00; sqlite:///"),
+        (["train", "run=ID", "space=mlp"], "space is given together with run="),
+        (["train", "run=ID", "experiment=capacity"], "experiment is given together with run="),
+        (["sweep", "run=ID", "model.block_size=2,3"], "a study has many runs: makemore train run="),
+    ],
+)
+def test_a_run_that_cannot_be_repeated_is_refused(
+    makemore: Makemore, workdir: Path, arguments: list[str], message: str
+) -> None:
+    assert makemore("train", "train.steps=20").code == 0
+    [run] = runs(workdir, "train")
+    answer = makemore(*(word.replace("ID", run.info.run_id) for word in arguments))
+    assert answer.code == 2
+    assert message in answer.err
+    assert len(runs(workdir, "train")) == 1
+    assert not (workdir / "mlruns/study.db").exists()
