@@ -17,10 +17,10 @@ from sweeps.task.task import Trained
 from sweeps.task.weights import digest_weights
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.attributes import WEIGHTS_DEV_LOSS
-from sweeps.trials.confirm import ConfirmConfig, confirming_results, search_results
+from sweeps.trials.confirm import ConfirmConfig, study_winner
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import Trials
-from sweeps.trials.winner import Confirmation, choose_winner, summarize_confirmations
+from sweeps.trials.winner import Confirmation
 
 _TOLERANCE = 1e-6  # the recorded dev loss may differ this much (in the task's unit): machines round differently
 
@@ -75,10 +75,7 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None)
             "make it"
         )
     rule = ConfirmConfig(int(identity["confirm.top"]), int(identity["confirm.seeds"]))
-    results = search_results(standing)
-    confirming = confirming_results(confirm.standing()) if confirm else []
-    confirmations = summarize_confirmations(results, confirming, rule.top, rule.seeds)
-    winner = choose_winner(results, confirmations)
+    winner, confirmations = study_winner(standing, confirm.standing() if confirm else None, rule)
     if winner is None:
         raise RequestError(
             f"study.name is {name}; no trial of it is complete, so there is no winner: continue it with makemore sweep"

@@ -1,6 +1,6 @@
 """What a study taught: which hyperparameters mattered, what the winner gained, where the space was too narrow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.search.space import Setting, Space
+from sweeps.search.widen import Widening, find_widenings
 from sweeps.trials.attributes import WARM_START
 from sweeps.trials.standing import Standing
 
@@ -42,20 +43,28 @@ class Insight:
 
     winner: int  # the number of the trial that won
     setting: Setting  # the winner's
+    complete: int  # trials that the importances are from, with those that were taken over from another study
     importances: Mapping[str, Importance]  # by key, the largest first; empty where trials are too few
     tried_first: list[TriedFirst]
-    edges: list[str]  # the winner's values that lie at an end of their range, in words
+    widenings: list[Widening]  # the ranges that the best trials press against
 
 
-def find_insight(standing: Standing, space: Space, winner: int) -> Insight:
-    """What the trials of a study say; `winner` is the number of the trial that won."""
+def find_insight(standing: Standing, space: Space, winner: int, accepts: Callable[[Setting], bool]) -> Insight:
+    """What the trials of a study say.
+
+    Args:
+        winner: the number of the trial that won.
+        accepts: whether a run could have a setting, also one outside the space.
+    """
     tried_first = [
         TriedFirst(trial.user_attrs[WARM_START], trial.number, float(trial.values[0]))
-        for trial in standing.trials
+        for trial in standing.own
         if trial.state == TrialState.COMPLETE and WARM_START in trial.user_attrs
     ]
     setting = standing.trials[winner].params
-    return Insight(winner, setting, importances(standing), tried_first, space.edges(setting))
+    widenings = find_widenings(space, standing.ranking, standing.finished, setting, accepts)
+    complete = sum(trial.state == TrialState.COMPLETE for trial in standing.trials)
+    return Insight(winner, setting, complete, importances(standing), tried_first, widenings)
 
 
 def importances(standing: Standing) -> dict[str, Importance]:

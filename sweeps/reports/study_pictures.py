@@ -37,7 +37,8 @@ class StudyPictures:
 
     def __init__(self, study: optuna.Study, results: StudyResults, importances: Mapping[str, Importance]) -> None:
         self._study, self._name = study, results.name
-        self._trials = study.get_trials(deepcopy=False)
+        standing = Standing(study.get_trials(deepcopy=False))
+        self._trials, self._ranking = standing.own, standing.ranking
         complete = [trial for trial in self._trials if trial.state == TrialState.COMPLETE]
         params = dict.fromkeys(key for trial in complete for key in trial.params)
         # Pictures of a parameter that never varied say nothing.
@@ -113,9 +114,8 @@ class StudyPictures:
 
     def _shown(self) -> list[FrozenTrial]:
         """The trials whose curves are drawn: the best complete ones, then the last that were pruned."""
-        complete = Standing(self._trials).ranking
         pruned = [trial for trial in self._trials if trial.state == TrialState.PRUNED and trial.intermediate_values]
-        return complete[:_CURVES] + pruned[-_CURVES:]
+        return self._ranking[:_CURVES] + pruned[-_CURVES:]
 
     def _draw_curves(self) -> Figure:
         figure, axes = _axes("training step", "dev loss, nats per character")

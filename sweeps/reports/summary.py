@@ -1,6 +1,8 @@
 """A study in words: what the terminal shows at its end, and the notes of its run in MLflow."""
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 
 from sweeps.reports.insight import Importance, Insight
 from sweeps.reports.leaderboard import leaderboard
@@ -13,8 +15,12 @@ from sweeps.trials.winner import nan_last
 _TOP = 5
 
 
-def as_text(study: StudyResults, winner: RunRecord, insight: Insight, space: Space) -> str:
-    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what mattered, what to do next."""
+def as_text(study: StudyResults, winner: RunRecord, insight: Insight, space: Space, wider: Sequence[str]) -> str:
+    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what mattered, what to do next.
+
+    Args:
+        wider: the arguments of the command that goes on in a wider space, if one is called for.
+    """
     complete = leaderboard(study.complete)
     table = leaderboard_table(complete)
     figures = ["trial", "best_dev_loss", "parameters", "train_seconds"]
@@ -47,6 +53,7 @@ def as_text(study: StudyResults, winner: RunRecord, insight: Insight, space: Spa
             "",
             "next:   " + f"makemore compare study.name={study.name}",
             *(f"        {line}" for line in _baselines(study, insight)),
+            *([f"        {shlex.join(['makemore', *wider])}"] if wider else []),
             f"        makemore sample study.name={study.name} n=20",
             "        makemore ui",
         ]
@@ -107,8 +114,8 @@ def _lessons(study: StudyResults, winner: RunRecord, insight: Insight) -> list[s
     if insight.importances:
         told = [f"{key} {_share(row)}" for key, row in insight.importances.items() if row.told]
         what = f"mattered most: {', '.join(told)}" if told else "what mattered most cannot be told yet"
-        lines.append(f"{what} (from {len(study.complete)} complete trials)")
-    return lines + [f"{edge}: widen the space" for edge in insight.edges]
+        lines.append(f"{what} (from {insight.complete} complete trials)")
+    return lines + [f"{widening.reason}: widen it" for widening in insight.widenings]
 
 
 def _share(importance: Importance) -> str:

@@ -60,14 +60,19 @@ def edge_of(distribution: BaseDistribution, value: Any) -> str | None:
 
     At 0 a range cannot go on, so 0 is at no end.
     """
-    ends = _ends(distribution)
-    if ends is None or value == 0:
-        return None
-    low, high, log = ends
-    place = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
-    if _EDGE < place < 1 - _EDGE:
+    place = place_of(distribution, value)
+    if place is None or value == 0 or _EDGE < place < 1 - _EDGE:
         return None
     return "lower" if place < 0.5 else "upper"
+
+
+def place_of(distribution: BaseDistribution, value: Any) -> float | None:
+    """Where a value lies in its range, from 0 to 1, on the scale that is searched; None where there is no range."""
+    ends = _ends(distribution)
+    if ends is None:
+        return None
+    low, high, log = ends
+    return math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
 
 
 def _ends(distribution: BaseDistribution) -> tuple[float, float, bool] | None:

@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from makemore.limits import LimitError
 from sweeps.errors import RequestError
-from sweeps.search.distributions import edge_of, has_value, in_words, is_finite, only_value, same_value
+from sweeps.search.distributions import has_value, in_words, is_finite, only_value, same_value
 from sweeps.search.sweep_words import distinct, format_override, parse_overrides, to_distribution, to_seeds
 
 Distributions = dict[str, BaseDistribution]
@@ -83,15 +83,6 @@ class Space:
     def has(self, setting: Setting) -> bool:
         """Whether every value of a setting is in the space."""
         return all(key in self.distributions and has_value(self.distributions[key], setting[key]) for key in setting)
-
-    def edges(self, setting: Setting) -> list[str]:
-        """Which values of a setting are at an end of their range, in words."""
-        edges = []
-        for key, value in setting.items():
-            if edge := edge_of(self.distributions[key], value):
-                shown = f"{value:.3g}" if isinstance(value, float) else value
-                edges.append(f"{key}={shown} is at the {edge} end of its range")
-        return edges
 
     def words(self, key: str) -> str:
         """What a key is searched over, as people write it."""

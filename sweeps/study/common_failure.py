@@ -22,7 +22,7 @@ def common_failure(standing: Standing, ended_before: int, searched: Iterable[str
     """
     if standing.ranking:
         return None
-    ended = sorted(filter(_has_ended, standing.trials), key=lambda trial: (trial.datetime_complete, trial.number))
+    ended = sorted(filter(_has_ended, standing.own), key=lambda trial: (trial.datetime_complete, trial.number))
     reasons = [_failure(trial) for trial in ended[ended_before:]]
     reason = reasons[0] if reasons else ""
     most = _ALIKE_SEARCHED if any(key in reason for key in searched) else _ALIKE
@@ -32,7 +32,7 @@ def common_failure(standing: Standing, ended_before: int, searched: Iterable[str
 
 def count_ended(standing: Standing) -> int:
     """How many trials have ended of themselves, and are not tried again."""
-    return sum(map(_has_ended, standing.trials))
+    return sum(map(_has_ended, standing.own))
 
 
 def _has_ended(trial: FrozenTrial) -> bool:

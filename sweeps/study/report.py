@@ -1,8 +1,9 @@
 """The notes, the leaderboard and the pictures of a study's run in MLflow, updated while the study runs."""
 
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from sweeps.reports.recorded import load_recorded
 from sweeps.reports.studies import StudyResults, read_study
 from sweeps.reports.summary import as_notes, as_text
 from sweeps.reports.tables import leaderboard_table
-from sweeps.search.space import Space
+from sweeps.search.space import Setting, Space
 from sweeps.tracking.queries import read_reports
 from sweeps.tracking.registry import WinningRun, register_winner
 from sweeps.tracking.runs import TrackedRun
@@ -34,10 +35,13 @@ class StudyReport:
         trials: Trials,
         space: Space,
         budget: str,
+        accepts: Callable[[Setting], bool],
+        arguments: Sequence[str],
         pictures: bool = True,
         register: bool = True,
     ) -> None:
         self._store, self._run, self._trials, self._space, self._budget = store, run, trials, space, budget
+        self._accepts, self._arguments = accepts, arguments
         self._pictures, self._register = pictures, register
         self._due = time.monotonic() + _FIRST_SECONDS
 
@@ -76,14 +80,23 @@ class StudyReport:
             digest = winner.tags["weights_digest"]
             winning = WinningRun(study.name, insight.winner, winner.run_id, digest)
             _attempt("model in the registry", lambda: register_winner(self._store, winning))
-        return as_text(study, winner, insight, self._space)
+        return as_text(study, winner, insight, self._space, self._wider(study.name, insight))
+
+    def _wider(self, name: str, insight: Insight) -> list[str]:
+        """The arguments of the command that goes on in a wider space; empty where no range is to be widened."""
+        wider = [widening.override for widening in insight.widenings]
+        if not wider:
+            return []
+        replaced = {override.partition("=")[0] for override in wider} | {"study.name", "study.start_from"}
+        kept = [word for word in self._arguments if word.partition("=")[0] not in replaced]
+        return ["sweep", *kept, f"study.name={_next_name(name)}", f"study.start_from={name}", *wider]
 
     def _write_notes(self) -> tuple[StudyResults, Insight | None]:
         study = read_study(self._store, self._trials.name)
         insight = None
         if study.winner is not None and study.winner.trial is not None:
             standing = self._trials.standing()
-            insight = find_insight(standing, self._space, study.winner.trial)
+            insight = find_insight(standing, self._space, study.winner.trial, self._accepts)
         self._run.log_tags({"mlflow.note.content": as_notes(study, insight, self._space, self._budget)})
         self._run.log_table("leaderboard", leaderboard_table(leaderboard(study.trials)).drop(columns="reason"))
         self._run.flush()
@@ -110,6 +123,12 @@ class StudyReport:
             if stills:
                 (folder / "pictures").mkdir()
                 pictures.draw(folder / "pictures")
+
+
+def _next_name(name: str) -> str:
+    """A name for the study that goes on with a wider space: first-wider, first-wider-2 and so on."""
+    match = re.fullmatch(r"(.*-wider)(?:-(\d+))?", name)
+    return f"{match[1]}-{int(match[2] or 1) + 1}" if match else f"{name}-wider"
 
 
 def _attempt(what: str, action: Callable[[], Any]) -> None:

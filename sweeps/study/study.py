@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
+from hydra.errors import HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from optuna.trial import TrialState
@@ -32,6 +33,7 @@ from sweeps.study.plan import Plan
 from sweeps.study.processes import Processes, usable_cores
 from sweeps.study.progress import News, ProgressLine
 from sweeps.study.report import StudyReport
+from sweeps.study.start_from import Inheritance, inherit
 from sweeps.study.weight_limit import weight_limit
 from sweeps.study.worker import Worker
 from sweeps.task.remarks import print_remarks
@@ -59,6 +61,7 @@ class StudyConfig:
     seeds: int
     seed: int
     workers: int | None
+    start_from: str | None
     patience: int | None
     timeout: float | None
     confirm: ConfirmConfig
@@ -72,6 +75,8 @@ class StudyConfig:
         check("seed", self.seed, low=0, high=2**31)
         if self.workers is not None:
             check("workers", self.workers, low=1, high=1000)
+        if self.start_from is not None:
+            check_study_name(self.start_from, "study.start_from is")
         if self.patience is not None:
             check("patience", self.patience, low=1)
         if self.timeout is not None:
@@ -102,14 +107,21 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     in_full = tries_all(cfg, space, config.n_trials)
     sampler = make_sampler(cfg, space, config.seed, allows, in_full)
     make_pruner(cfg, in_full)  # only checks the config before anything starts: each worker makes its own pruner
-    _check_recorded(config, identity, find_trials(config.name, storage), find_tracking(cfg))  # before anything is made
+    # All of it is checked before anything is made.
+    started_before = _check_recorded(config, identity, find_trials(config.name, storage), find_tracking(cfg))
+    inheritance = None
+    if config.start_from is not None and not started_before:
+        inheritance = inherit(config.start_from, storage, identity.record, space)
     store = open_tracking(cfg)
     trials = open_trials(config.name, storage)
     if sampler.grid is not None:
         queue: list[Queued] = [(setting, {}) for setting in sampler.grid]
     else:
         queue = [(setting, {WARM_START: name}) for name, setting in warm_start if allows(setting)]
-    standing, parent = _open_study(config, trials, identity, queue, in_full, store, {"space": str(cfg.space.name)})
+    if inheritance is not None and inheritance.winner is not None:
+        queue.insert(0, (inheritance.winner, {WARM_START: f"the winner of {inheritance.study}"}))
+    tags = {"space": str(cfg.space.name)}
+    standing, parent = _open_study(config, trials, identity, queue, in_full, inheritance, store, tags)
     _close_dead_runs(store, config.name, storage)
     n_trials = _count_trials(config, space, sampler, standing)
     most_failures = standing.failures + max(1, n_trials - standing.finished)
@@ -133,7 +145,9 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     )
     choices = cfg.hydra.runtime.choices
     budget = f"{n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
-    record = StudyReport(store, parent, trials, space, budget, config.pictures, config.register)
+    record = StudyReport(
+        store, parent, trials, space, budget, partial(_accepts, jobs), arguments, config.pictures, config.register
+    )
     status = "FAILED"
     try:
         taken = _count_taken(plan) if standing.finished >= n_trials else None
@@ -167,6 +181,15 @@ def _check_places(cfg: DictConfig, config: StudyConfig) -> str:
             f"study.storage is {hide_password(storage)}, and so is tracking.uri; give each a database of its own"
         )
     return storage
+
+
+def _accepts(jobs: Jobs, setting: Setting) -> bool:
+    """Whether a run could have a setting."""
+    try:
+        read_run_config(jobs.compose(setting)).check()
+    except (HydraException, RequestError):
+        return False
+    return True
 
 
 def _choose_seeds(config: StudyConfig, space: Space, jobs: Jobs) -> tuple[int, ...]:
@@ -278,6 +301,7 @@ def _open_study(
     identity: Identity,
     queue: list[Queued],
     in_full: bool,
+    inheritance: Inheritance | None,
     store: TrackingStore,
     tags: dict[str, str],
 ) -> tuple[Standing, TrackedRun]:
@@ -289,6 +313,11 @@ def _open_study(
     tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
     with trials.alone() as standing:
         if not _check_recorded(config, identity, trials, store):
+            if inheritance is not None:
+                trials.take_over(inheritance.trials)
+                trials.study.set_user_attr("start_from", inheritance.study)
+                count = f"{len(inheritance.trials)} trials of study {inheritance.study}"
+                print(f"makemore: the sampler learns from {count}; they are not counted", file=sys.stderr)
             _queue(trials, standing, queue)
             trials.study.set_user_attr("identity", identity.record)
         elif in_full:  # it may have been started with too few trials to try every setting
@@ -298,9 +327,10 @@ def _open_study(
 
 def _queue(trials: Trials, standing: Standing, queue: list[Queued]) -> None:
     """Queue the settings that no trial has: a process that was killed may have queued some of them already."""
-    known = [{**trial.system_attrs.get("fixed_params", {}), **trial.params} for trial in standing.trials]
+    known = [{**trial.system_attrs.get("fixed_params", {}), **trial.params} for trial in standing.own]
     for setting, attributes in queue:
         if setting not in known:
+            known.append(setting)
             trials.queue(setting, attributes)
 
 
@@ -330,6 +360,13 @@ def _check_recorded(
         raise RequestError(
             f"study.name is {config.name}; that study was started differently ({difference}); "
             "give another study.name, or the settings it was started with"
+        )
+    before = trials.study.user_attrs.get("start_from") if trials is not None and recorded is not None else None
+    if recorded is not None and config.start_from not in (None, before):
+        how = f"from {before}" if before else "without it"
+        raise RequestError(
+            f"study.start_from is {config.start_from}; study {config.name} was started {how}: leave it out, or give "
+            "another study.name"
         )
     if trials is not None and trials.standing().finished and not has_run:
         raise RequestError(  # without those runs another trial would win

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from makemore.limits import check
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import Trials
-from sweeps.trials.winner import TrialResult, rank
+from sweeps.trials.winner import Confirmation, TrialResult, choose_winner, rank, summarize_confirmations
 
 _OPENING_SECONDS = 1.0  # until the first of the confirming runs has begun
 
@@ -69,7 +69,7 @@ def fresh_seeds(seeds: Sequence[int], count: int) -> list[int]:
 
 def search_results(search: Standing) -> list[TrialResult]:
     """How the trials of a search ended, as Optuna has recorded it."""
-    return [TrialResult(trial.number, trial.state.name, _dev_loss(trial)) for trial in search.trials]
+    return [TrialResult(trial.number, trial.state.name, _dev_loss(trial)) for trial in search.own]
 
 
 def confirming_results(confirm: Standing) -> list[TrialResult]:
@@ -77,6 +77,21 @@ def confirming_results(confirm: Standing) -> list[TrialResult]:
     return [
         TrialResult(int(trial.user_attrs["confirms"]), trial.state.name, _dev_loss(trial)) for trial in confirm.trials
     ]
+
+
+def study_winner(
+    search: Standing, confirm: Standing | None, rule: ConfirmConfig
+) -> tuple[TrialResult | None, list[Confirmation]]:
+    """The winner of a study as Optuna has recorded it, if there is one yet, and what fresh seeds said.
+
+    Args:
+        confirm: the runs that confirm the best trials; None if none was started.
+        rule: how many are confirmed, with how many seeds.
+    """
+    results = search_results(search)
+    confirming = confirming_results(confirm) if confirm else []
+    confirmations = summarize_confirmations(results, confirming, rule.top, rule.seeds)
+    return choose_winner(results, confirmations), confirmations
 
 
 def _best_trials(search: Standing, top: int) -> list[FrozenTrial]:

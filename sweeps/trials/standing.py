@@ -5,7 +5,7 @@ from functools import cached_property
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.trials.attributes import ATTEMPT, INTERRUPTED, REASONS, WORKER_DIED
+from sweeps.trials.attributes import ATTEMPT, INTERRUPTED, REASONS, TAKEN_FROM, WORKER_DIED
 from sweeps.trials.winner import TrialResult, rank
 
 _MOST_ATTEMPTS = 3  # at a setting whose workers die: it may be the setting that kills them
@@ -15,11 +15,16 @@ _MOST_ATTEMPTS = 3  # at a setting whose workers die: it may be the setting that
 class Standing:
     """The trials of a study at one moment."""
 
-    trials: list[FrozenTrial]
+    trials: list[FrozenTrial]  # by number, with those that were taken over from another study
+
+    @cached_property
+    def own(self) -> list[FrozenTrial]:
+        """The trials that are the study's own."""
+        return [trial for trial in self.trials if TAKEN_FROM not in trial.user_attrs]
 
     def count(self, *states: TrialState) -> int:
-        """How many trials are in any of the states."""
-        return sum(trial.state in states for trial in self.trials)
+        """How many of the study's own trials are in any of the states."""
+        return sum(trial.state in states for trial in self.own)
 
     @cached_property
     def finished(self) -> int:
@@ -34,21 +39,21 @@ class Standing:
     @cached_property
     def failures(self) -> int:
         """How many trials failed and are not tried again."""
-        return sum(trial.state == TrialState.FAIL and not needs_retry(trial) for trial in self.trials)
+        return sum(trial.state == TrialState.FAIL and not needs_retry(trial) for trial in self.own)
 
     @cached_property
     def since_best(self) -> int:
         """How many trials have finished since the best one did; 0 while none is complete."""
         if not self.ranking:
             return 0
-        finished = [trial for trial in self.trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        finished = [trial for trial in self.own if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         ended, best = [trial.datetime_complete for trial in finished], self.ranking[0].datetime_complete
         return sum(moment > best for moment in ended if moment is not None and best is not None)
 
     @cached_property
     def ranking(self) -> list[FrozenTrial]:
         """The complete trials, lowest dev loss first; of equal ones, the earlier first."""
-        complete = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        complete = [trial for trial in self.own if trial.state == TrialState.COMPLETE]
         results = [TrialResult(trial.number, trial.state.name, float(trial.values[0])) for trial in complete]
         return [self.trials[result.number] for result in rank(results)]
 

@@ -6,7 +6,7 @@ later.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,11 +14,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeps.databases import has_table, hide_password, locked
 from sweeps.errors import RequestError
-from sweeps.trials.attributes import WORKER, WORKER_DIED
+from sweeps.trials.attributes import TAKEN_FROM, WORKER, WORKER_DIED
 from sweeps.trials.dead import mark_failed, settle_dead_trials
 from sweeps.trials.seal import LOOKS, create_looks, read_seal
 from sweeps.trials.standing import Standing
@@ -93,6 +93,11 @@ class Trials:
     def queue(self, setting: dict[str, Any], attributes: dict[str, Any] | None = None) -> None:
         """Queue a setting, which is tried before any that is drawn; only while alone."""
         self.study.enqueue_trial(setting, user_attrs=attributes)
+
+    def take_over(self, trials: Iterable[FrozenTrial]) -> None:
+        """Add trials of another study, for the sampler to learn from; only while alone."""
+        known = {trial.user_attrs.get(TAKEN_FROM) for trial in self.study.get_trials(deepcopy=False)}
+        self.study.add_trials(trial for trial in trials if trial.user_attrs[TAKEN_FROM] not in known)
 
     def report(self, trial: Trial, resource: int, dev_loss: float) -> bool:
         """Report a dev loss at a resource (1, 2, ...); whether the trial is to be pruned.

@@ -188,31 +188,6 @@ def test_settings_outside_a_narrowed_space_are_left_out_and_fixed_keys_too() -> 
     assert read_warm_start(space, read(space.params)) == expected
 
 
-@pytest.mark.parametrize(
-    ("setting", "edges"),
-    [
-        ({"n": 2}, ["n=2 is at the lower end of its range"]),
-        ({"n": 3}, []),
-        ({"x": 0.0}, []),
-        ({"x": 0.99}, ["x=0.99 is at the upper end of its range"]),
-        ({"lr": 1.05e-3}, ["lr=0.00105 is at the lower end of its range"]),
-        ({"lr": 2e-3}, []),
-        ({"batch": 128}, ["batch=128 is at the upper end of its range"]),
-        ({"batch": 64, "kind": "a", "two": 1}, []),
-    ],
-)
-def test_a_value_at_the_end_of_its_range_is_told(setting: dict[str, Any], edges: list[str]) -> None:
-    words = {
-        "n": "range(2, 7)",
-        "x": "interval(0.0, 1.0)",
-        "lr": "tag(log, interval(1e-3, 1e-1))",
-        "batch": "choice(32, 64, 128)",
-        "kind": "choice(a, b, c)",
-        "two": "choice(1, 2)",
-    }
-    assert read(words).edges(setting) == edges
-
-
 @pytest.mark.parametrize(("name", "count"), [("quick", 1), ("lecture", 1), ("mlp", 2), ("none", 0), ("ngram", 0)])
 def test_every_warm_start_of_the_shipped_spaces_is_in_its_space(name: str, count: int) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
