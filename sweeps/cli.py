@@ -158,8 +158,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
 
     try:
         action()
-    except TestSplitAlreadyUsed as used:
-        print(used)
+    except TestSplitAlreadyUsed:
         print("makemore: this look was taken before; the test split was not read again", file=sys.stderr)
         return SPENT
     except ChainBroken as broken:

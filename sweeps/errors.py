@@ -6,7 +6,7 @@ class RequestError(Exception):
 
 
 class TestSplitAlreadyUsed(Exception):
-    """The test split has been looked at for this study (exit code 3): the message is the recorded result."""
+    """The test split has been looked at for this study (exit code 3); the recorded result has been printed."""
 
 
 class ChainBroken(Exception):

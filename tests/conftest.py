@@ -89,6 +89,14 @@ def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder of the test's own, so that its looks are neither the person's nor another test's."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, empty but for a new MLflow database."""
@@ -202,5 +210,5 @@ def armed_door(monkeypatch: pytest.MonkeyPatch) -> None:
     def explode(*arguments: object) -> None:
         raise AssertionError("the door to the test split was opened")
 
-    for name in ("read_test_items", "share_of"):
+    for name in ("read_test_items", "sketch_test_items"):
         monkeypatch.setattr(held_out, name, explode)

@@ -98,11 +98,11 @@ def importers_of_mlflow(top: Path) -> set[str]:
 def openers_of_the_door(top: Path) -> set[str]:
     """Modules that import the door or use a name of what it dealt."""
     imported = (path for path in sources(top) if any(name.startswith(DOOR) for name in imports_of(path)))
-    used = (path for path in sources(top) if names_in(path) & {"deal", "read_test_items", "share_of"})
+    used = (path for path in sources(top) if names_in(path) & {"deal", "read_test_items", "sketch_test_items"})
     return modules(imported, top) | modules(used, top)
 
 
-OPENERS = {"makemore/data.py", "sweeps/task/held_out.py", "sweeps/look/claim.py", "sweeps/look/evaluation.py"}
+OPENERS = {"makemore/data.py", "sweeps/task/held_out.py", "sweeps/look/earlier.py", "sweeps/look/evaluation.py"}
 
 
 def test_the_language_models_load_no_hydra_optuna_or_mlflow() -> None:

@@ -9,12 +9,14 @@ from omegaconf import DictConfig
 from sweeps.config.reading import read_node
 from sweeps.databases import resolve_url
 from sweeps.errors import ChainBroken
+from sweeps.look.checks import altered_files, missing_copies, wrong_copies
+from sweeps.look.ledger import find_ledger
+from sweeps.look.lost import lost_looks
 from sweeps.look.record import ATTEMPT, RESULT, Looks, Record
 from sweeps.look.report import Content, check_format
-from sweeps.tracking.looks import copied_looks, read_look
-from sweeps.tracking.registry import read_champion
-from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.tracking.store import open_tracking
 from sweeps.trials.seal import CLAIM
+from sweeps.trials.storage import open_storage
 
 
 @dataclass(frozen=True)
@@ -42,50 +44,22 @@ def list_looks(cfg: DictConfig) -> str:
     claims = [record for record in records if record.kind == CLAIM]
     results = {record.content["study"]: record.content for record in records if record.kind == RESULT}
     store = open_tracking(cfg, create=False)
+    ledger = find_ledger(cfg)
     broken = looks.broken()
+    broken += [f"the ledger: {problem}" for problem in ledger.broken()] if ledger else []
     broken += [
-        f"study {copy['study']}: MLflow has a look that the database lacks"
-        for copy in lost_looks(store, looks.records())
+        f"study {lost.study}: {lost.place} has a look that the database lacks"
+        for lost in lost_looks(looks, ledger, store, open_storage(url))
     ]
     for claim in claims:
-        broken += disagreements(store, claim.content, results.get(claim.content["study"]))
+        result = results.get(claim.content["study"])
+        broken += wrong_copies(store, ledger, claim.content, result)
+        broken += missing_copies(store, ledger, claim.content, result)
+        broken += altered_files(store, claim.content)
     shown = _as_json(records, broken) if config.format == "json" else _as_list(claims, records, results, broken)
     if broken:
         raise ChainBroken(shown)
     return shown
-
-
-def lost_looks(store: TrackingStore, records: Sequence[Record]) -> list[dict[str, str]]:
-    """Tags of the looks that have a run in MLflow but no claim in the database: somebody deleted the claim."""
-    claimed = {record.hash for record in records if record.kind == CLAIM}
-    return [copy for copy in copied_looks(store) if copy["claim_hash"] not in claimed]
-
-
-def disagreements(store: TrackingStore, claim: Content, result: Content | None) -> list[str]:
-    """A sentence for each difference between a look's copies in MLflow and the database."""
-    if result is None:
-        return []
-    differences = []
-    for place, copy in (
-        ("the MLflow run", read_look(store, claim["study"])),
-        ("the registry", read_champion(store, claim["study"], claim["weights_digest"])),
-    ):
-        if copy is None:
-            differences.append(
-                f"study {claim['study']}: {place} is missing; makemore final-test study.name={claim['study']} adds it"
-            )
-            continue
-        expected = {
-            "test_loss": repr(result["test_loss"]),
-            "look": str(claim["look"]),
-            "weights_digest": claim["weights_digest"],
-        }
-        differences += [
-            f"study {claim['study']}: {place} has {key} {copy.get(key)}, the database {value}"
-            for key, value in expected.items()
-            if copy.get(key) != value
-        ]
-    return differences
 
 
 def _as_json(records: Sequence[Record], broken: Sequence[str]) -> str:

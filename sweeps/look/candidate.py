@@ -11,12 +11,13 @@ from sweeps.errors import RequestError
 from sweeps.reports.recorded import load_recorded
 from sweeps.reports.studies import read_study
 from sweeps.study.runs import item_losses
-from sweeps.task.items import Items
+from sweeps.task.items import Items, deal_items, groups_of, read_items
 from sweeps.task.run_config import RunConfig
 from sweeps.task.task import Trained
 from sweeps.task.weights import digest_weights
+from sweeps.tracking.queries import find_study_run
 from sweeps.tracking.store import TrackingStore
-from sweeps.trials.attributes import WEIGHTS_DEV_LOSS
+from sweeps.trials.attributes import ASKED, WEIGHTS_DEV_LOSS
 from sweeps.trials.confirm import ConfirmConfig, study_winner
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import Trials
@@ -35,7 +36,14 @@ class Candidate:
     config_hash: str
     run: RunConfig
     trained: Trained
+    everything: tuple[str, ...]  # all items as they were read, once: the look evaluates what was proved
     items: Items
+    standing: Standing
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The group of each item; None if each item is its own group."""
+        return groups_of(self.run.task, self.everything)
 
     @property
     def binding(self) -> dict[str, Any]:
@@ -56,18 +64,20 @@ class Candidate:
         }
 
 
-def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None) -> Candidate:
+def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None, unfinished: bool = False) -> Candidate:
     """The study's winner by the rule that the study was started with.
 
     Args:
         confirm: the trials that confirm the best ones; None if none was started.
+        unfinished: whether a study will do whose sweep was stopped before its last trial.
 
     Raises:
         RequestError: the study has no winner yet or trials are running; or the winner's weights, dev loss or items
             are not the recorded ones.
     """
-    name, standing = trials.name, trials.standing()
-    check_idle(name, standing)
+    name = trials.name
+    with trials.alone() as standing:  # a trial whose worker was killed does not count as running for ever
+        check_idle(name, standing)
     identity: dict[str, str] = trials.study.user_attrs.get("identity", {})
     if "confirm.top" not in identity:
         raise RequestError(
@@ -80,7 +90,9 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None)
         raise RequestError(
             f"study.name is {name}; no trial of it is complete, so there is no winner: continue it with makemore sweep"
         )
-    if rule.top and not confirmations:
+    if not unfinished:
+        _check_finished(store, trials, standing)
+    if rule.top and not confirmations and not unfinished:
         raise RequestError(
             f"study.name is {name}; its best trials are not confirmed yet, so there is no winner: continue it with "
             "makemore sweep"
@@ -101,7 +113,8 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None)
         )
     if why := run.task.why_no_look(trained):
         raise RequestError(f"study.name is {name}; {why}: give a study whose winner certainly has a finite test loss")
-    items = run.deal_items()
+    everything = read_items(run.task)
+    items = deal_items(run.task, run.split, everything)
     if any(items.split.fingerprint(part) != identity[f"data {part}"] for part in ("train", "dev")):
         where = items.path or items.name
         raise RequestError(f"study.name is {name}; {where} is not the list of {run.task.item}s that it was made with")
@@ -114,12 +127,31 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None)
             f"study.name is {name}; the weights of run {run_id} have dev loss {dev_loss:.6f}, but "
             f"{recorded_loss:.6f} is recorded: they are not the winner's"
         )
-    return Candidate(name, trial, confirmations, recorded.tags["config_hash"], run, trained, items)
+    if not math.isclose(recorded.best_dev_loss, trial.values[0], abs_tol=_TOLERANCE):
+        raise RequestError(
+            f"study.name is {name}; its winner's dev loss is {trial.values[0]:.6f} in study.storage, but "
+            f"{recorded.best_dev_loss:.6f} in tracking.uri: one of them was altered"
+        )
+    return Candidate(
+        name, trial, confirmations, recorded.tags["config_hash"], run, trained, everything, items, standing
+    )
+
+
+def _check_finished(store: TrackingStore, trials: Trials, standing: Standing) -> None:
+    """Raise RequestError if the study's sweep was stopped before it had all the trials that it was to have."""
+    asked = trials.study.user_attrs.get(ASKED)
+    parent = find_study_run(store, trials.name)
+    if asked is not None and standing.finished < asked and parent is not None and parent.status != "FINISHED":
+        raise RequestError(
+            f"study.name is {trials.name}; its sweep was stopped at {standing.finished} of {asked} trials: continue it "
+            "with makemore sweep, or look at the best so far with final_test.unfinished=true"
+        )
 
 
 def check_idle(name: str, standing: Standing) -> None:
     """Raise RequestError while trials of the study are running."""
     if standing.running:
         raise RequestError(
-            f"study.name is {name}; {standing.running} of its trials are running: wait until makemore sweep has ended"
+            f"study.name is {name}; {standing.running} of its trials are running: wait until makemore sweep has ended; "
+            "a trial whose worker was killed counts as running for at most 20 seconds"
         )

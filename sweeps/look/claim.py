@@ -1,74 +1,77 @@
 """The claim of a look, written before any test item is read, and the reasons to refuse it."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeps.errors import RequestError
-from sweeps.look.audit import lost_looks
 from sweeps.look.candidate import Candidate
-from sweeps.look.record import ATTEMPT, Claimed, Looks, Record
-from sweeps.task import held_out
-from sweeps.task.items import read_items
+from sweeps.look.earlier import EarlierLook, earlier_looks, next_number, sketches
+from sweeps.look.ledger import STUDY_ID, find_study_id, study_id
+from sweeps.look.lost import lost_looks
+from sweeps.look.record import ATTEMPT, Claimed, Looks, Record, signature
 from sweeps.tracking.store import TrackingStore
 from sweeps.tracking.versions import version_tags
 from sweeps.trials.seal import CLAIM
+from sweeps.trials.trials import Trials
 
 
 @dataclass(frozen=True)
 class LookConfig:
-    """Consent to the look without a question (`confirm`), and the reason for a look after the first."""
+    """Consent to the look without a question (`confirm`), the reason for a look after the first, and whether a study
+    will do whose sweep was stopped (`unfinished`)."""
 
     confirm: bool
     reason: str | None
+    unfinished: bool
 
 
-def check_earlier(config: LookConfig, looks: Looks, store: TrackingStore, candidate: Candidate) -> None:
-    """Refuse another look at the same source without a reason.
+@dataclass(frozen=True)
+class Places:
+    """Where looks are recorded."""
+
+    looks: Looks  # the table in the study's database
+    ledger: Looks | None  # None: nothing is remembered beside it
+    store: TrackingStore
+
+
+def check_earlier(config: LookConfig, places: Places, candidate: Candidate, trials: Trials) -> list[EarlierLook]:
+    """The earlier looks at the candidate's items, if they leave room for another.
 
     Raises:
-        RequestError: another study has looked at the source, and `reason` is empty; or MLflow has a look at it that
-            the database has lost.
+        RequestError: another study has looked at them, and `reason` is empty; or the database has lost a look at them.
     """
-    mine, item = candidate.items.split.source_digest, candidate.run.task.item
-    lost = [copy for copy in lost_looks(store, looks.records()) if copy["source_digest"] == mine]
+    item, mine = candidate.run.task.item, candidate.items.split.source_digest
+    lost = [
+        look
+        for look in lost_looks(places.looks, places.ledger, places.store, trials.storage)
+        if look.source_digest == mine
+    ]
     if lost:
         raise RequestError(
-            f"study.name is {candidate.study}; tracking.uri has a look at its {item}s for study {lost[0]['study']} "
+            f"study.name is {candidate.study}; {lost[0].place} has a look at its {item}s for study {lost[0].study} "
             "that study.storage lacks: give the database in which that look was recorded (see makemore looks)"
         )
-    earlier = earlier_claims(looks, candidate)
-    if not earlier or (config.reason or "").strip():
-        return
-    items, split = read_items(candidate.run.task), candidate.items.split
-    listed = []
-    for claim in earlier:
-        look = claim.content
-        share = held_out.share_of(items, split.rule, split.seed, look["split"], look["split_seed"])
-        listed.append(
-            f"look {look['look']} by {look['who']} on {look['when']} for study {look['study']}, which saw {share:.0%} "
-            "of this test split"
+    earlier = earlier_looks(candidate, find_study_id(trials), places.looks, places.ledger, places.store)
+    if earlier and not (config.reason or "").strip():
+        listed = "; ".join(look.in_words() for look in earlier)
+        raise RequestError(
+            f"study.name is {candidate.study}; its {item}s, or many of them, have been looked at: {listed}; another "
+            'look needs final_test.reason="..." and is counted'
         )
-    raise RequestError(
-        f"study.name is {candidate.study}; its {item}s have been looked at: {'; '.join(listed)}; another look needs "
-        'final_test.reason="..." and is counted'
-    )
+    return earlier
 
 
-def earlier_claims(looks: Looks, candidate: Candidate) -> list[Record]:
-    """The claims of other studies on the candidate's source, in order."""
-    claims = looks.claims_of(candidate.items.split.source_digest)
-    return [claim for claim in claims if claim.content["study"] != candidate.study]
-
-
-def ask(looks: Looks, candidate: Candidate) -> None:
+def ask(candidate: Candidate, earlier: Sequence[EarlierLook]) -> None:
     """Print what the look will spend, and ask for a yes at the terminal.
 
     Raises:
         RequestError: the answer is not yes, or there is no terminal.
     """
-    facts, number = candidate.binding, len(earlier_claims(looks, candidate)) + 1
+    facts = candidate.binding
     item = candidate.run.task.item
     if not sys.stdin.isatty():
         raise RequestError(
@@ -77,44 +80,84 @@ def ask(looks: Looks, candidate: Candidate) -> None:
     print(
         f"The test split of {facts['source']} ({facts['split']}, seed {facts['split_seed']}, "
         f"{facts['split_digest'][:12]}) will be looked at, once:\n"
-        f"look {number} at these {item}s, for study {facts['study']}, whose winner is trial {facts['trial']} with dev "
-        f"loss {facts['dev_loss']:.4f} (its weights give the same loss again).\n"
+        f"look {next_number(earlier)} at these {item}s, for study {facts['study']}, whose winner is trial "
+        f"{facts['trial']} with dev loss {facts['dev_loss']:.4f} (its weights give the same loss again).\n"
         "The study takes no more trials afterwards.",
         file=sys.stderr,
     )
-    if input("Look? Type yes: ").strip().lower() != "yes":
+    try:
+        answer = input("Look? Type yes: ")
+    except EOFError:  # Ctrl+D
+        answer = ""
+    if answer.strip().lower() != "yes":
         raise RequestError("final_test.confirm is false, and the answer was not yes: nothing was looked at")
 
 
-def claim_look(config: LookConfig, looks: Looks, store: TrackingStore, candidate: Candidate) -> Record:
+def claim_look(config: LookConfig, places: Places, candidate: Candidate, trials: Trials) -> Record:
     """The claim of this look: a new claim, or the study's earlier claim whose evaluation died, for the same weights.
 
+    The ledger has it first, and the study's database after it; nothing is read before both have it.
+
     Raises:
-        RequestError: the earlier claim is for other weights; or another look was taken in the meantime; or the
-            database cannot be written.
+        RequestError: the earlier claim is for other weights; or another look was taken in the meantime; or a database
+            cannot be written.
     """
-    begun = [record for record in looks.records(candidate.study) if record.kind in (CLAIM, ATTEMPT)]
-    if begun:
-        claim = begun[0]
-        differing = [key for key, value in candidate.binding.items() if claim.content[key] != value]
-        if differing:
-            raise RequestError(
-                f"study.name is {candidate.study}; its look was claimed for {differing[0]} "
-                f"{claim.content[differing[0]]}, but {differing[0]} is now {candidate.binding[differing[0]]}: "
-                "a claim can be completed only for the same winner and split"
-            )
-        looks.attempt({"study": candidate.study, "attempt": len(begun) + 1})
-        return claim
-    check_earlier(config, looks, store, candidate)  # another study may have looked while the user was asked
-    number = len(earlier_claims(looks, candidate)) + 1
-    reason = (config.reason or "").strip() or None
-    content = {**candidate.binding, "look": number, "reason": reason, "versions": version_tags()}
+    looks, ledger = places.looks, places.ledger
     try:
-        return looks.claim(content)
-    except Claimed:  # the lock should prevent this; where it fails, the unique keys do
+        looks.make()
+        own_id = study_id(trials)
+        begun = [record for record in looks.records(candidate.study) if record.kind in (CLAIM, ATTEMPT)]
+        remembered = ledger.find(own_id, CLAIM) if ledger else None
+        first = begun[0] if begun else remembered
+        if first is not None:
+            _check_same(candidate, first)
+            content = {**first.content, STUDY_ID: own_id}
+        else:
+            content = _new_claim(config, places, candidate, trials)
+        if ledger is not None and remembered is None:
+            ledger.claim(_with_sketches(content, candidate, ledger))
+        if not begun:
+            return looks.claim(_with_sketches(content, candidate, looks))
+        looks.attempt({"study": candidate.study, "attempt": len(begun) + 1})
+        return begun[0]
+    except Claimed:  # the locks should prevent this; where they fail, the unique keys do
         raise RequestError(f"study.name is {candidate.study}; another process has just claimed this look") from None
     except SQLAlchemyError as error:
         why = str(error).splitlines()[0]
         raise RequestError(
-            f"study.storage cannot be written ({why}), so the look was not taken; make it writable first"
+            f"study.storage or looks.ledger cannot be written ({why}), so the look was not taken; make them writable "
+            "first"
         ) from None
+
+
+def _check_same(candidate: Candidate, claim: Record) -> None:
+    differing = [key for key, value in candidate.binding.items() if claim.content[key] != value]
+    if differing:
+        key = differing[0]
+        raise RequestError(
+            f"study.name is {candidate.study}; its look was claimed for {key} {claim.content[key]}, but {key} is now "
+            f"{candidate.binding[key]}: a claim can be completed only for the same winner and split"
+        )
+
+
+def _new_claim(config: LookConfig, places: Places, candidate: Candidate, trials: Trials) -> dict[str, Any]:
+    earlier = check_earlier(config, places, candidate, trials)  # another study may have looked meanwhile
+    shown = ("look", "study", "who", "when", "reason")
+    return {
+        **candidate.binding,
+        **signature(),
+        STUDY_ID: study_id(trials),
+        "look": next_number(earlier),
+        "earlier": [
+            {**{key: look.content.get(key) for key in shown}, "place": look.place, "in_words": look.in_words()}
+            for look in earlier
+        ],
+        "reason": (config.reason or "").strip() or None,
+        "has_ledger": places.ledger is not None,
+        "versions": version_tags(),
+    }
+
+
+def _with_sketches(content: dict[str, Any], candidate: Candidate, table: Looks) -> dict[str, Any]:
+    made = sketches(candidate, table.make_sketch_key())
+    return {**content, "sketches": {part: found.as_json() for part, found in made.items()}}

@@ -1,8 +1,11 @@
 """The evaluation of a claimed look: the only place that gets test items."""
 
+import sys
+import time
 from typing import Any
 
 import torch
+from sqlalchemy.exc import SQLAlchemyError
 
 from makemore.bootstrap import intervals
 from makemore.train import one_thread
@@ -10,19 +13,37 @@ from sweeps.look.candidate import Candidate
 from sweeps.look.record import ATTEMPT, Looks, Record
 from sweeps.study.runs import item_losses
 from sweeps.task import held_out
-from sweeps.task.items import groups_of, read_items
 from sweeps.trials.seal import CLAIM
+
+_TRIES = 3  # to record a result, each of which waits for a minute where SQLite is busy
+_WAIT_SECONDS = 5.0
+
+
+class NotRecorded(Exception):
+    """A result could not be written; what it is must not be known before it is."""
 
 
 def record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:
     """Read the test split, evaluate the winner on it, and record the result."""
-    task, split = candidate.run.task, candidate.items.split
-    everything = read_items(task)
-    items = held_out.read_test_items(everything, split.rule, split.seed, groups_of(task, everything))
+    split = candidate.items.split
+    items = held_out.read_test_items(candidate.everything, split.rule, split.seed, candidate.groups)
     with one_thread():
         result = evaluate(candidate, items)
     attempts = sum(record.kind in (CLAIM, ATTEMPT) for record in looks.records(candidate.study))
-    looks.result({"study": candidate.study, "claim": claim.hash, "attempts": attempts, **result})
+    content = {"study": candidate.study, "claim": claim.hash, "attempts": attempts, **result}
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            looks.result(content)
+            return
+        except SQLAlchemyError as error:
+            why = str(error).splitlines()[0]  # without the figures
+            if not tries_left:
+                raise NotRecorded(
+                    f"the test split was evaluated, but its result could not be recorded ({why}), so it is not shown; "
+                    "the same command completes the look"
+                ) from None
+            print(f"makemore: study.storage cannot be written now ({why}); trying again", file=sys.stderr)
+            time.sleep(_WAIT_SECONDS)
 
 
 def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:

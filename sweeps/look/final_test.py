@@ -2,16 +2,21 @@
 
 Each step is durable before the next begins:
 
-1. The claim, a row with unique keys in the study's database, fixes the split, its source and the winner's weights.
-2. The test items are read and evaluated, and the result is written to the same database.
-3. The result is copied to an MLflow run and to the model registry.
+1. The claim, a row with unique keys in the ledger and then in the study's database, fixes the split, its source and the
+   winner's weights.
+2. The test items, of the list as it was read for that proof, are evaluated, and the result is written to the study's
+   database and shown.
+3. The result is copied to the ledger, an MLflow run and the model registry.
 
 If the command is killed after any step, running it again continues from there, for the same weights.
 """
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -19,15 +24,17 @@ from sweeps.config.messages import one_line
 from sweeps.config.names import check_study_name
 from sweeps.config.reading import read_node
 from sweeps.databases import locked, resolve_url
-from sweeps.errors import RequestError, TestSplitAlreadyUsed
+from sweeps.errors import ChainBroken, RequestError, TestSplitAlreadyUsed
 from sweeps.look.candidate import check_idle, find_candidate
-from sweeps.look.claim import LookConfig, ask, check_earlier, claim_look
+from sweeps.look.checks import wrong_copies
+from sweeps.look.claim import LookConfig, Places, ask, check_earlier, claim_look
 from sweeps.look.evaluation import record_result
+from sweeps.look.ledger import STUDY_ID, find_ledger, make_ledger, study_id
 from sweeps.look.record import RESULT, Looks, Record
 from sweeps.look.report import as_text, check_format, draw
 from sweeps.tracking.looks import log_look
 from sweeps.tracking.registry import register_champion
-from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.tracking.store import open_tracking
 from sweeps.trials.confirm import confirm_study_name
 from sweeps.trials.seal import CLAIM
 from sweeps.trials.trials import Trials, find_trials, open_trials
@@ -45,11 +52,12 @@ class FinalTestConfig:
 
 
 def final_test(cfg: DictConfig) -> str:
-    """The text that `makemore final-test` prints: the result of the look that it takes.
+    """Take the look of a study, and print its result as soon as it is recorded; what is returned is empty.
 
     Raises:
         RequestError: the look is refused; no test item was read.
-        TestSplitAlreadyUsed: the study has looked before. The message is the recorded result.
+        TestSplitAlreadyUsed: the study has looked before; the recorded result is printed.
+        ChainBroken: the study has looked before, and its record was altered: no result is printed.
     """
     config: FinalTestConfig = read_node(FinalTestConfig, cfg, "")
     name = cfg.study.name
@@ -62,62 +70,94 @@ def final_test(cfg: DictConfig) -> str:
     store = open_tracking(cfg, create=False)
     trials = open_trials(str(name), url, create=False)
     confirm = find_trials(confirm_study_name(trials.name), url)
-    looks = Looks(url)
-    if not config.final_test.confirm and not _has(looks, trials.name, CLAIM):
-        candidate = find_candidate(store, trials, confirm)
-        check_earlier(config.final_test, looks, store, candidate)
-        ask(looks, candidate)
-    with locked(url, "looks"):  # a second process waits here until the first has ended or died
-        return _look(config, looks, store, trials, confirm)
+    places = Places(Looks(url), find_ledger(cfg), store)
+    look = config.final_test
+    if places.looks.find(trials.name, CLAIM) is None:
+        candidate = find_candidate(store, trials, confirm, look.unfinished)
+        earlier = check_earlier(look, places, candidate, trials)
+        if not look.confirm:
+            ask(candidate, earlier)
+    places = replace(places, ledger=make_ledger(cfg))
+    # A second process waits here until the first has ended or died, also one that looks in another folder.
+    with locked(url, "looks"), locked(places.ledger.url, "looks") if places.ledger else nullcontext():
+        _look(config, places, trials, confirm)
+    return ""
 
 
-def _look(config: FinalTestConfig, looks: Looks, store: TrackingStore, trials: Trials, confirm: Trials | None) -> str:
-    name = trials.name
-    new = not _has(looks, name, RESULT)
+def _look(config: FinalTestConfig, places: Places, trials: Trials, confirm: Trials | None) -> None:
+    looks, name = places.looks, trials.name
+    new = looks.find(name, RESULT) is None
     if new:
-        candidate = find_candidate(store, trials, confirm)
+        candidate = find_candidate(places.store, trials, confirm, config.final_test.unfinished)
         with trials.alone() as standing:  # no trial can begin between this check and the claim
             check_idle(name, standing)
-            claim = claim_look(config.final_test, looks, store, candidate)
+            claim = claim_look(config.final_test, places, candidate, trials)
         record_result(looks, candidate, claim)
-    shown = show(looks, name, config.format)
+    else:
+        _check_intact(places, name)
+    print(show(looks, name, config.format), flush=True)
     try:
-        _copy(looks, store, name)
-    except Exception as error:  # the look is spent, so its result must be shown whatever happens to the copies
+        _copy(places, trials)
+    except Exception as error:  # the look is spent, and its result shown, whatever happens to the copies
         print(
-            f"makemore: the result is recorded in study.storage, but not yet copied to MLflow ({one_line(error)}); "
-            "run the same command again to add the copies",
+            f"makemore: the result is recorded in study.storage, but not yet copied to MLflow and the ledger "
+            f"({one_line(error)}); run the same command again to add the copies",
             file=sys.stderr,
         )
-    if new:
-        return shown
-    raise TestSplitAlreadyUsed(shown)
+    if not new:
+        raise TestSplitAlreadyUsed
 
 
-def _has(looks: Looks, study: str, kind: str) -> bool:
-    return any(record.kind == kind for record in looks.records(study))
+def _check_intact(places: Places, study: str) -> None:
+    """Raise ChainBroken if a result that is about to be shown may not be the one that was recorded."""
+    claim, result = look_of(places.looks, study)
+    problems = places.looks.broken()
+    problems += wrong_copies(places.store, places.ledger, claim.content, result.content)
+    if problems:
+        lines = [f"BROKEN: {problem}" for problem in problems]
+        raise ChainBroken("\n".join([*lines, f"the result of study {study} is not shown: see makemore looks"]))
 
 
 def show(looks: Looks, study: str, form: str) -> str:
     """The recorded look of a study, as Markdown (form "text") or JSON (form "json")."""
     claim, result = look_of(looks, study)
     if form == "json":
-        return json.dumps({**result.content, **claim.content}, indent=2)
-    return as_text(claim.content, result.content, looks.claims_of(claim.content["source_digest"]))
+        shown = {key: value for key, value in claim.content.items() if key != "sketches"}
+        return json.dumps({**result.content, **shown}, indent=2)
+    return as_text(claim.content, result.content, _others(looks, claim.content))
 
 
 def look_of(looks: Looks, study: str) -> tuple[Record, Record]:
-    """The claim and the result of a study that has both of them."""
-    records = looks.records(study)
-    return (
-        next(record for record in records if record.kind == CLAIM),
-        next(record for record in records if record.kind == RESULT),
-    )
+    """The claim and the result of a study that has both of them.
+
+    Raises:
+        ChainBroken: the claim is gone.
+    """
+    claim, result = looks.find(study, CLAIM), looks.find(study, RESULT)
+    if claim is None or result is None:
+        raise ChainBroken(f"BROKEN: study {study} has a result without a claim; it is not shown")
+    return claim, result
 
 
-def _copy(looks: Looks, store: TrackingStore, study: str) -> None:
-    """Copy the result to MLflow: a run under the study, and the winner in the registry. Existing copies are kept."""
-    claim, result = look_of(looks, study)
-    text = as_text(claim.content, result.content, looks.claims_of(claim.content["source_digest"]))
-    log_look(store, claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
-    register_champion(store, claim.content, result.content)
+def _others(looks: Looks, claim: Mapping[str, Any]) -> list[Record]:
+    """The looks of other studies at the same items: those before, from wherever, and later ones of this database."""
+    before = [Record(0, CLAIM, look, "") for look in claim.get("earlier", [])]
+    known = {record.content["study"] for record in before}
+    return before + [
+        record
+        for record in looks.claims()
+        if record.content["source_digest"] == claim["source_digest"] and record.content["study"] not in known
+    ]
+
+
+def _copy(places: Places, trials: Trials) -> None:
+    """Copy the result to the ledger, an MLflow run under the study and the registry. Existing copies are kept."""
+    claim, result = look_of(places.looks, trials.name)
+    if places.ledger is not None:
+        own_id = study_id(trials)
+        for record in (claim, result):
+            if places.ledger.find(own_id, record.kind) is None:
+                places.ledger.copy(record, {STUDY_ID: own_id})
+    text = as_text(claim.content, result.content, _others(places.looks, claim.content))
+    log_look(places.store, claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
+    register_champion(places.store, claim.content, result.content)

@@ -4,18 +4,20 @@ import getpass
 import hashlib
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, create_engine, insert, inspect, select
+from sqlalchemy import Row, create_engine, delete, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
 from sweeps.databases import adopt_engine
-from sweeps.trials.seal import CLAIM, create_looks
+from sweeps.trials.seal import CLAIM, SKETCH_KEY, create_looks
 from sweeps.trials.seal import LOOKS as _LOOKS
 
 ATTEMPT, RESULT = "attempt", "result"
@@ -40,21 +42,51 @@ class Claimed(Exception):
 class Looks:
     """The table of looks in a database."""
 
-    def __init__(self, url: str) -> None:
-        """Open the table; what is written to it survives a power failure."""
-        self._engine = adopt_engine(create_engine(url, poolclass=NullPool), durable=True)
+    def __init__(self, url: str, by: str = "study") -> None:
+        """Open the table; what is written to it survives a power failure.
+
+        Args:
+            by: the key of a record that names its study: "study", or "study_id" where several databases meet.
+        """
+        self.url, self.by = url, by
+        # An error must not print what was to be written: it may be a figure of the test split.
+        self._engine = adopt_engine(create_engine(url, poolclass=NullPool, hide_parameters=True), durable=True)
+
+    def make(self) -> None:
+        """Make the tables if the database has none, and raise SQLAlchemyError if nothing can be written."""
+        create_looks(self._engine)
+        with self._engine.begin() as connection:
+            connection.execute(delete(_LOOKS).where(_LOOKS.c.number < 0))  # there are none, but it needs the right
+
+    def sketch_key(self) -> str | None:
+        """The key of the sketches in this table's claims; None while there is none."""
+        if not inspect(self._engine).has_table(SKETCH_KEY.name):
+            return None
+        with self._engine.connect() as connection:
+            return connection.execute(select(SKETCH_KEY.c.key)).scalar()
+
+    def make_sketch_key(self) -> str:
+        """The key of the sketches; it is made if there is none."""
+        create_looks(self._engine)
+        if self.sketch_key() is None:
+            with suppress(IntegrityError), self._engine.begin() as connection:  # another process may just make it
+                connection.execute(insert(SKETCH_KEY).values(number=1, key=secrets.token_hex(16)))
+        return str(self.sketch_key())
 
     def records(self, study: str | None = None) -> list[Record]:
         """The records of one study, or of all studies where `study` is None, in order."""
         records = [
             Record(row.number, row.event.partition(" ")[0], json.loads(row.record), row.hash) for row in self._rows()
         ]
-        return [record for record in records if study in (None, record.content.get("study"))]
+        return [record for record in records if study in (None, record.content.get(self.by))]
 
-    def claims_of(self, source_digest: str) -> list[Record]:
-        """The claims on any split of a source, in order."""
-        claims = (record for record in self.records() if record.kind == CLAIM)
-        return [record for record in claims if record.content["source_digest"] == source_digest]
+    def claims(self) -> list[Record]:
+        """The claims of all studies, in order."""
+        return [record for record in self.records() if record.kind == CLAIM]
+
+    def find(self, study: str, kind: str) -> Record | None:
+        """A study's record of a kind of which it has one at most: its claim, or its result."""
+        return next((record for record in self.records(study) if record.kind == kind), None)
 
     def claim(self, content: dict[str, Any]) -> Record:
         """The record of a new claim; it is durable when this returns.
@@ -71,6 +103,12 @@ class Looks:
     def result(self, content: dict[str, Any]) -> Record:
         """The record of a look's result."""
         return self._append(RESULT, "", content)
+
+    def copy(self, record: Record, more: dict[str, Any]) -> Record:
+        """A copy of another table's claim or result, with more content."""
+        content = {**record.content, **more}
+        look = f"{content['source_digest']} {content['look']}" if record.kind == CLAIM else None
+        return self._append(record.kind, "", content, look)
 
     def broken(self) -> list[str]:
         """A sentence for each row that is missing or does not fit in the chain of hashes."""
@@ -93,8 +131,8 @@ class Looks:
 
     def _append(self, kind: str, suffix: str, content: dict[str, Any], look: str | None = None) -> Record:
         create_looks(self._engine)
-        name = f"{kind} {content['study']}{suffix}"
-        record = json.dumps({**content, **_signature()}, sort_keys=True)
+        name = f"{kind} {content[self.by]}{suffix}"
+        record = json.dumps({**signature(), **content}, sort_keys=True)
         for tries_left in reversed(range(_TRIES)):
             try:
                 number, own_hash = self._insert(name, record, look)
@@ -124,7 +162,7 @@ class Looks:
             return connection.execute(select(_LOOKS.c.number).where(known)).first() is not None
 
 
-def _signature() -> dict[str, str]:
+def signature() -> dict[str, str]:
     """The user and host that write a record, and the time in UTC."""
     try:
         user = getpass.getuser()

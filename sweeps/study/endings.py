@@ -68,7 +68,10 @@ def tell_ending(trials: Trials, trial: Trial, ending: Ending, run_id: str | None
     attributes: dict[str, object] = {REASONS[ending.state]: ending.reason} if ending.reason else {}
     attributes |= {"run_id": run_id} if run_id else {}
     if outcome := ending.outcome:
-        attributes |= {"weights_digest": outcome.weights_digest, WEIGHTS_DEV_LOSS: outcome.weights_dev_loss}
+        attributes |= {"weights_digest": outcome.weights_digest}
+        attributes |= (
+            {WEIGHTS_DEV_LOSS: outcome.weights_dev_loss} if outcome.weights_dev_loss != outcome.dev_loss else {}
+        )
     try:
         trials.tell(trial, ending.state, ending.outcome.dev_loss if ending.outcome else None, attributes)
     except GivenUp:

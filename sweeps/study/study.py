@@ -41,7 +41,7 @@ from sweeps.task.run_config import read_run_config
 from sweeps.tracking.queries import find_study_run, running
 from sweeps.tracking.runs import TrackedRun, open_study_run
 from sweeps.tracking.store import TrackingStore, find_tracking, open_tracking
-from sweeps.trials.attributes import WARM_START
+from sweeps.trials.attributes import ASKED, WARM_START
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
 from sweeps.trials.standing import Standing
 from sweeps.trials.storage import quiet_optuna
@@ -124,6 +124,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     standing, parent = _open_study(config, trials, identity, queue, in_full, inheritance, store, tags)
     _close_dead_runs(store, config.name, storage)
     n_trials = _count_trials(config, space, sampler, standing)
+    trials.study.set_user_attr(ASKED, n_trials)
     most_failures = standing.failures + max(1, n_trials - standing.finished)
     plan = Plan(
         name=config.name,

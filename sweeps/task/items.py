@@ -21,14 +21,17 @@ class Items:
     split: Split
 
 
-def deal_items(task: Task, config: SplitConfig) -> Items:
+def deal_items(task: Task, config: SplitConfig, items: tuple[str, ...] | None = None) -> Items:
     """A task's items, dealt into train and dev.
+
+    Args:
+        items: all items, if they have been read.
 
     Raises:
         RequestError: the items cannot be read, there are too few, or the split rule would separate their groups.
     """
     name, path = task.source()
-    items = read_items(task)
+    items = read_items(task) if items is None else items
     groups = groups_of(task, items)
     if groups is not None and config.rule != "disjoint":
         raise RequestError(f"data.split is {config.rule}; it must be disjoint for a task that groups its items")

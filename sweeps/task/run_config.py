@@ -33,6 +33,7 @@ _ROOT_KEYS = (
     "tracking",
     "lr_find",
     "ladder",
+    "looks",
     "format",
     "run",
     "hydra",

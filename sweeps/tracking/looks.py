@@ -10,6 +10,7 @@ from sweeps.tracking.store import TrackingStore
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes as long to import as a small query
 
+_TAGS = ("study", "study_id", "look", "weights_digest", "who", "when")
 _PARAMS = ("study", "trial", "run_id", "config_hash", "split", "split_seed", "split_digest", "source_digest")
 
 
@@ -33,7 +34,7 @@ def log_look(
         run = TrackedRun(store.client, existing.run_id)
     else:
         parent = find_study_run(store, study)
-        tags = {"study": study, "look": str(claim["look"]), "weights_digest": claim["weights_digest"]}
+        tags = {key: str(claim[key]) for key in _TAGS if key in claim}
         params = {key: claim[key] for key in _PARAMS}
         name = f"final test, look {claim['look']}"
         run = start_run(store, name, "final_test", params, tags, parent_id=parent.run_id if parent else None)
@@ -48,8 +49,8 @@ def log_look(
 
 
 def copied_looks(store: TrackingStore) -> list[dict[str, str]]:
-    """What each copy says: study, source_digest and claim_hash, among others."""
-    runs = search_runs(store, "tags.kind = 'final_test' and attributes.status = 'FINISHED'")
+    """What each copy says, in any experiment: study, source_digest and claim_hash, among others."""
+    runs = search_runs(store, "tags.kind = 'final_test' and attributes.status = 'FINISHED'", everywhere=True)
     return [{**run.params, **run.tags} for run in runs]
 
 

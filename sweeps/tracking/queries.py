@@ -145,13 +145,22 @@ def _quoted(study: str) -> str:
     return f"'{study}'"
 
 
-def search_runs(store: TrackingStore, filter_string: str, limit: int | None = None) -> list[RunRecord]:
-    """The runs that a filter in MLflow's language selects, newest first."""
+def search_runs(
+    store: TrackingStore, filter_string: str, limit: int | None = None, everywhere: bool = False
+) -> list[RunRecord]:
+    """The runs that a filter in MLflow's language selects, newest first.
+
+    Args:
+        everywhere: whether to search all experiments, and not only the store's own.
+    """
+    experiments = [store.experiment_id]
+    if everywhere:
+        experiments = [experiment.experiment_id for experiment in store.client.search_experiments()]
     runs: list[Run] = []
     token = None
     while True:
         page = store.client.search_runs(
-            [store.experiment_id], filter_string, ViewType.ACTIVE_ONLY, limit or _PAGE, page_token=token
+            experiments, filter_string, ViewType.ACTIVE_ONLY, limit or _PAGE, page_token=token
         )
         runs += page
         token = page.token

@@ -12,7 +12,7 @@ from typing import Any
 from mlflow.entities.model_registry import ModelVersion
 
 from sweeps.databases import locked
-from sweeps.tracking.artifacts import fetch_artifact
+from sweeps.tracking.artifacts import fetch_artifact, find_artifact
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
 
@@ -72,6 +72,15 @@ def read_champion(store: TrackingStore, study: str, weights_digest: str) -> dict
     """Tags of the registered version of a study's winner: test_loss, look and weights_digest, among others."""
     version = _find_version(store, study, weights_digest)
     return dict(version.tags) if version else None
+
+
+def find_registered_weights(store: TrackingStore, study: str, weights_digest: str) -> Path | None:
+    """The weights file of the registered version of a study's winner, as a local path; None if there is none."""
+    version = _find_version(store, study, weights_digest)
+    if version is None or version.run_id is None:
+        return None
+    folder = find_artifact(store, version.run_id, "model")
+    return next(iter(sorted(folder.rglob("*.safetensors"))), None) if folder else None
 
 
 def _find_version(store: TrackingStore, study: str, weights_digest: str) -> ModelVersion | None:

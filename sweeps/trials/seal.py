@@ -20,6 +20,12 @@ LOOKS = Table(
     Column("record", Text, nullable=False),  # JSON
     Column("hash", String(64), nullable=False),  # SHA-256 of the hash before and the record
 )
+SKETCH_KEY = Table(
+    "looks_sketch_key",
+    _METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # 1: there is one
+    Column("key", String(64), nullable=False),  # of the hashes in the sketches of this database's claims
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,74 @@
+"""The ledger: looks are also remembered in a place that belongs to a person or a team, and not to a folder.
+
+It is a table of looks like that of a study's database. A study has an id of its own in it, because many folders have a
+study of the same name. It knows nothing of what another account or another machine does, unless both use the same one.
+"""
+
+import uuid
+
+from omegaconf import DictConfig
+from platformdirs import user_state_path
+from sqlalchemy.exc import SQLAlchemyError
+
+from sweeps.config.messages import one_line
+from sweeps.databases import has_table, hide_password, locked, resolve_url, sqlite_url
+from sweeps.errors import RequestError
+from sweeps.look.record import Looks
+from sweeps.trials.trials import Trials
+
+PERSON = "person"
+STUDY_ID = "study_id"
+
+
+def find_ledger(cfg: DictConfig) -> Looks | None:
+    """The ledger that `looks.ledger` names; None if it is null, or has no looks yet.
+
+    Raises:
+        RequestError: not a database, or one that cannot be read.
+    """
+    url = _url(cfg)
+    return Looks(url, by=STUDY_ID) if url is not None and has_table(url, "looks") else None
+
+
+def make_ledger(cfg: DictConfig) -> Looks | None:
+    """The ledger that `looks.ledger` names, which is made if there is none; None if it is null.
+
+    Raises:
+        RequestError: it cannot be written.
+    """
+    url = _url(cfg)
+    if url is None:
+        return None
+    ledger = Looks(url, by=STUDY_ID)
+    try:
+        with locked(url, "schema"):
+            ledger.make()
+    except (SQLAlchemyError, OSError) as error:
+        raise RequestError(
+            f"looks.ledger is {hide_password(url)}; it cannot be written ({one_line(error)}), so the look was not "
+            "taken: name another database, or looks.ledger=null"
+        ) from None
+    return ledger
+
+
+def study_id(trials: Trials) -> str:
+    """The id of a study, wherever its database is moved or copied; made when it is first asked for."""
+    known = find_study_id(trials)
+    if known is None:
+        known = uuid.uuid4().hex
+        trials.study.set_user_attr(STUDY_ID, known)
+    return known
+
+
+def find_study_id(trials: Trials) -> str | None:
+    """The id of a study; None if it has never claimed a look."""
+    return trials.study.user_attrs.get(STUDY_ID)
+
+
+def _url(cfg: DictConfig) -> str | None:
+    given = cfg.looks.ledger
+    if given is None:
+        return None
+    if given == PERSON:
+        given = sqlite_url(user_state_path("makemore") / "looks.db")
+    return resolve_url("looks.ledger", str(given), table="looks")
