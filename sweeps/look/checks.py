@@ -86,9 +86,11 @@ def altered_files(store: TrackingStore, claim: Content) -> list[str]:
 
 
 def _copies(store: TrackingStore, claim: Content) -> dict[str, dict[str, str] | None]:
+    champion = read_champion(store, claim["study"], claim["weights_digest"])
     return {
         "the MLflow run": read_look(store, claim["study"]),
-        "the registry": read_champion(store, claim["study"], claim["weights_digest"]),
+        # The model of a sweep's winner is registered before its look.
+        "the registry": champion if champion and "test_loss" in champion else None,
     }
 
 

@@ -55,6 +55,7 @@ def copy_of(finished: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     for name in ("mlflow.db", "study.db"):
         shutil.copy(finished / "mlruns" / name, folder / "mlruns" / name)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))  # with a ledger of its own
     return folder
 
 
@@ -334,6 +335,8 @@ def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -
         step = getattr(place, name)
 
         def deadly(*arguments: Any, **more: Any) -> Any:
+            if name == "claim" and (arguments[0].by == "study_id") != (kill[0] == "claim in the ledger"):
+                return step(*arguments, **more)
             if kill[1] == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             answer = step(*arguments, **more)
@@ -348,10 +351,12 @@ def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -
 
 STORAGE: list[str] = []  # further arguments, for another database
 STEPS: dict[str, tuple[Any, str]] = {
+    "claim in the ledger": (Looks, "claim"),
     "claim": (Looks, "claim"),
     "read_test_items": (held_out, "read_test_items"),
     "evaluate": (sweeps.look.evaluation, "evaluate"),
     "result": (Looks, "result"),
+    "copy": (Looks, "copy"),
     "log_look": (sweeps.look.final_test, "log_look"),
     "start_run": (sweeps.tracking.looks, "start_run"),
     "log_figure": (MlflowClient, "log_figure"),
@@ -398,11 +403,9 @@ def test_killed_at_any_step_the_same_command_ends_with_one_look_and_the_same_num
             found = kinds(folder)
             assert (found["claim"], found["result"]) == (1, 1)
             attempts = found.get("attempt", 0)
-            claimed = step != "claim" or moment == "after"
-            finished_before = step not in ("claim", "read_test_items", "evaluate") and (step, moment) != (
-                "result",
-                "before",
-            )
+            claimed = step != "claim in the ledger" and (step, moment) != ("claim", "before")
+            early = ("claim in the ledger", "claim", "read_test_items", "evaluate")
+            finished_before = step not in early and (step, moment) != ("result", "before")
             assert attempts == (claimed and not finished_before)
             assert result.code == (3 if finished_before else 0)
             listed = makemore("looks")
@@ -417,6 +420,7 @@ def start_again(made: Path, folder: Path, *databases: str) -> None:
     """Put the records back as they were before anybody looked."""
     close_databases()
     (folder / "reads").unlink(missing_ok=True)
+    shutil.rmtree(folder / "state", ignore_errors=True)
     for name in databases:
         for left in ("-wal", "-shm"):  # by processes that ended without closing
             (folder / "mlruns" / f"{name}{left}").unlink(missing_ok=True)
@@ -449,6 +453,7 @@ def test_of_processes_that_race_on_postgresql_exactly_one_looks(
     call(made, *STUDY, f"study.storage='{postgresql[0]}'")
     folder = tmp_path / "folder"
     (folder / "mlruns").mkdir(parents=True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
     for number in range(20):
         start_again(made, folder, "mlflow.db")
         psql(f"create database round{number} template study;")
