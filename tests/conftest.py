@@ -116,7 +116,7 @@ def makemore(
     """
     from sweeps.cli import run
 
-    monkeypatch.setenv("COLUMNS", "400")  # tables have all their columns
+    monkeypatch.setenv("COLUMNS", "1000")  # tables have all their columns
 
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["makemore"])

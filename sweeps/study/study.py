@@ -149,9 +149,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         deadline=started + config.timeout if config.timeout is not None else None,
     )
     task = read_run_config(jobs.compose(corners(space)[0])).task
-    asked = Asked(config.question, task.unit, type(task).sample is not Task.sample, places_of_records(arguments))
-    repeated = [*config_dirs(cfg), *without_passwords(arguments)]
-    record = _open_report(config, plan, asked, repeated, store, parent, trials)
+    record = _open_report(config, plan, task, arguments, store, parent, trials)
     status = "FAILED"
     try:
         taken = _count_taken(plan) if standing.finished >= n_trials else None
@@ -176,17 +174,27 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
 def _open_report(
     config: StudyConfig,
     plan: Plan,
-    asked: Asked,
-    words: list[str],
+    task: Task,
+    arguments: list[str],
     store: TrackingStore,
     parent: TrackedRun,
     trials: Trials,
 ) -> StudyReport:
     choices = plan.cfg.hydra.runtime.choices
     budget = f"{plan.n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
-    accepts = partial(_accepts, plan.jobs)
-    pictures, register = config.pictures, config.register
-    return StudyReport(store, parent, trials, plan.space, budget, accepts, words, pictures, register, asked)
+    asked = Asked(config.question, task.unit, type(task).sample is not Task.sample, places_of_records(arguments))
+    return StudyReport(
+        store,
+        parent,
+        trials,
+        plan.space,
+        budget,
+        partial(_accepts, plan.jobs),
+        [*config_dirs(plan.cfg), *without_passwords(arguments)],
+        config.pictures,
+        config.register,
+        asked,
+    )
 
 
 def _check_places(cfg: DictConfig, config: StudyConfig) -> str:

@@ -50,7 +50,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
 
 
 NAMES = [f"{group}.name" for group in ("task", "data", "model", "optimizer", "schedule")]  # chosen as GROUP=NAME
-ONE = ("space.params", "pruner.wrapped_pruner")  # keys of no fixed keys
+ONE = ("space.params", "space.conditions", "pruner.wrapped_pruner")  # keys of no fixed keys
 OF_STUDIES = ("study.", "space.", "sampler.", "pruner.")
 
 
