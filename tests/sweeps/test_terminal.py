@@ -195,7 +195,7 @@ def in_a_terminal(folder: Path, columns: int, *arguments: str) -> str:
     return told.decode()
 
 
-@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("columns", [40, pytest.param(80, marks=pytest.mark.slow)])
 def test_the_progress_of_a_study_is_one_line_of_its_terminal(workdir: Path, columns: int) -> None:
     study = (*FAKE_STUDY, "study.workers=2", "task=slow", "task.seconds=0.01", "task.level=1.0,2.0,3.0,4.0")
     in_a_terminal(workdir, columns, *study, "study.n_trials=2")
