@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from sweeps.tracking.quiet import quiet_mlflow
@@ -16,6 +17,7 @@ makemore: hyperparameter sweeps for small character-level language models
 
   makemore train [overrides]        one run, logged
   makemore sweep [overrides]        a study (the same as makemore train --multirun)
+  makemore studies [overrides]      the studies that are recorded here, the newest first
   makemore compare [overrides]      the runs of a study, best dev loss first
   makemore ladder [overrides]       from guessing to a sweep's winner: how much each step helps
   makemore sample [overrides]       new words from a study's winner, or from a run
@@ -26,12 +28,13 @@ makemore: hyperparameter sweeps for small character-level language models
   makemore dashboard [overrides]    optuna-dashboard on the configured studies
 
 Overrides are Hydra's: makemore train model.block_size=5 schedule=one_cycle schedule.lr=0.01
-The keys of a command, with their defaults: makemore COMMAND --help, or --cfg job
+What the keys of a command mean, with their defaults: makemore COMMAND --help
 Shell completion: eval "$(makemore -sc install=bash)"
 """
 
 _TASKS = {  # the function of each command: it takes the composed config and returns the text to print
     "train": "sweeps.commands.train.train",
+    "studies": "sweeps.commands.studies.list_studies",
     "compare": "sweeps.commands.compare.compare",
     "ladder": "sweeps.commands.ladder.ladder",
     "sample": "sweeps.commands.sample.sample",
@@ -93,6 +96,9 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
 
     options = _parse_options(command, arguments)
     check_groups(arguments)
+    asked = "sweep" if options.multirun else command
+    if options.help:  # our own, of the composed config, in place of Hydra's
+        arguments = [word for word in arguments if word not in ("--help", "-h", "--multirun", "-m")]
     explains = options.cfg or options.info or options.help or options.hydra_help or options.shell_completion
     if command == "sweep":  # Hydra refuses --multirun together with an option that only explains
         command, arguments = "train", arguments if explains or options.multirun else ["--multirun", *arguments]
@@ -107,7 +113,8 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     def task(cfg: Any) -> None:
         try:
             name_own_classes(cfg, HydraConfig.get().runtime.choices)
-            if text := getattr(sys.modules[module], function)(cfg):
+            action = partial(_explain, asked, config_name) if options.help else getattr(sys.modules[module], function)
+            if text := action(cfg):
                 print(text)
         except Exception as error:
             raised.append(error)  # if Hydra saw the error, it would print a line of its own
@@ -115,6 +122,15 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     if raised:
         raise raised[0]
+
+
+def _explain(command: str, config_name: str, cfg: Any) -> str:
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from sweeps.config.explain import explain
+
+    return explain(command, config_name, cfg, HydraConfig.get().runtime.choices, GlobalHydra.instance().config_loader())
 
 
 def _import(module: str) -> None:

@@ -116,6 +116,8 @@ def makemore(
     """
     from sweeps.cli import run
 
+    monkeypatch.setenv("COLUMNS", "1000")  # tables have all their columns
+
     def call(*arguments: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["makemore"])
         capsys.readouterr()

@@ -69,12 +69,13 @@ def compare(cfg: DictConfig) -> str:
             paired = differences(store, board.runs[: config.top], baseline)
         table = leaderboard_table(board, _confirmations(studies), paired)
     comparison = Comparison(studies, len(config.runs), runs, table.head(config.top or len(table)), config.by)
+    what = f"{comparison.title}, {len(comparison.table)} rows"
     if config.format == "html":
         from sweeps.reports.comparison_page import as_page  # imports plotly, which takes long
 
-        return _write(config.output or _PAGE, as_page(store, comparison, config.top is not None), comparison)
+        return write(config.output or _PAGE, as_page(store, comparison, config.top is not None), what)
     text = comparison.as_text(config.format)
-    return text if config.output is None else _write(config.output, f"{text}\n", comparison)
+    return text if config.output is None else write(config.output, f"{text}\n", what)
 
 
 def _read_studies(store: TrackingStore, config: CompareConfig, name: str | int | None) -> list[StudyResults]:
@@ -136,9 +137,14 @@ def _confirmations(studies: Sequence[StudyResults]) -> Mapping[str, Confirmation
     }
 
 
-def _write(output: str, text: str, comparison: Comparison) -> str:
+def write(output: str, text: str, what: str) -> str:
+    """A line that says what is in a file, after writing it.
+
+    Raises:
+        RequestError: the file cannot be written.
+    """
     try:
         Path(output).write_text(text, encoding="utf-8")
     except OSError as error:
         raise RequestError(f"output is {output}; it cannot be written ({error.strerror})") from None
-    return f"{output}: {comparison.title}, {len(comparison.table)} rows"
+    return f"{output}: {what}"

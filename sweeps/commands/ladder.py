@@ -20,11 +20,13 @@ from makemore.limits import LimitError
 from makemore.train import Diverged, one_thread
 from sweeps.config.names import check_output
 from sweeps.config.reading import read_node
+from sweeps.config.terminal import wrap
 from sweeps.errors import RequestError
 from sweeps.reports.paired import dev_losses, means
 from sweeps.reports.studies import read_study
 from sweeps.reports.tables import DIFFERENCE, formatted, to_csv, to_json, to_markdown, to_text
 from sweeps.study.runs import RungPlace, open_run
+from sweeps.task.fonts import find_font
 from sweeps.task.items import Items
 from sweeps.task.language_model.task import LanguageModel
 from sweeps.task.run_config import read_run_config
@@ -130,7 +132,8 @@ def ladder(cfg: DictConfig) -> str:
     if config.format in ("csv", "json"):
         return text
     picture = f"picture: {config.ladder.picture or 'with the run'}; run {parent.run_id}"
-    return "\n".join([text, "", *remarks, picture])
+    shown = [wrap(remark) for remark in remarks] if config.format == "table" else remarks
+    return "\n".join([text, "", *shown, picture])
 
 
 def _candidates(cfg: DictConfig, rung: str, model: dict[str, Any]) -> list[RungCandidate]:
@@ -269,8 +272,11 @@ def draw(table: pd.DataFrame) -> Figure:
     rows = [dict(row) for _, row in table.iterrows()]
     for rung, row in zip(rungs, rows, strict=True):
         step = "" if math.isnan(row["difference"]) else f" ({row['difference']:+.3f})"
-        label = f"{row['dev_loss']:.3f}{step}  {row['invented']}"
-        axes.annotate(label, (row["dev_loss"], rung), (8, 4), textcoords="offset points", parse_math=False)
+        label = f"{row['dev_loss']:.3f}{step}"
+        if font := find_font(f"{label}  {row['invented']}"):  # a word that no font has is in the table only
+            label += f"  {row['invented']}"
+        place = (row["dev_loss"], rung)
+        axes.annotate(label, place, (8, 4), textcoords="offset points", parse_math=False, fontproperties=font)
     axes.set_yticks(rungs, [f"{row['rung'].replace('_', ' ')}\n{row['chosen']}".strip() for row in rows])
     room = 0.25 * (loss.max() - loss.min())  # for the label beside the first rung
     axes.set(xlabel="dev loss, nats per character", xlim=(None, high.max() + room))

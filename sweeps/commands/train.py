@@ -6,6 +6,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from sweeps.config.terminal import wrap
 from sweeps.errors import RequestError
 from sweeps.search.sweep_words import parse_overrides
 from sweeps.study.runs import open_run
@@ -32,7 +33,8 @@ def train(cfg: DictConfig) -> str:
     outcome = run.train_and_end()
     how, *remarks = outcome.description.remarks or ("trained",)
     unit = run.config.task.unit
-    return "\n".join([f"dev loss {outcome.dev_loss:.4f} {unit}, {how}; run {run.tracked.run_id}", *remarks])
+    lines = [f"dev loss {outcome.dev_loss:.4f} {unit}, {how}; run {run.tracked.run_id}", *remarks]
+    return "\n".join(map(wrap, lines))
 
 
 def _repeated(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:

@@ -1,12 +1,17 @@
 """The list of looks, with its chain of hashes and its copies in MLflow verified."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from omegaconf import DictConfig
 
+from sweeps.config.command_line import command_line
 from sweeps.config.reading import read_node
+from sweeps.config.terminal import wrap
 from sweeps.databases import resolve_url
 from sweeps.errors import ChainBroken
 from sweeps.look.checks import altered_files, missing_copies, wrong_copies
@@ -14,6 +19,7 @@ from sweeps.look.ledger import find_ledger
 from sweeps.look.lost import lost_looks
 from sweeps.look.record import ATTEMPT, RESULT, Looks, Record
 from sweeps.look.report import Content, check_format
+from sweeps.reports.tables import to_text
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.seal import CLAIM
 from sweeps.trials.storage import open_storage
@@ -70,21 +76,37 @@ def _as_json(records: Sequence[Record], broken: Sequence[str]) -> str:
 def _as_list(
     claims: Sequence[Record], records: Sequence[Record], results: Mapping[str, Content], broken: Sequence[str]
 ) -> str:
-    lines = []
-    for claim in claims:
-        look, result = claim.content, results.get(claim.content["study"])
-        loss = f"test loss {result['test_loss']:.4f}" if result else "no result yet: makemore final-test completes it"
-        attempts = 1 + sum(record.kind == ATTEMPT and record.content["study"] == look["study"] for record in records)
-        lines.append(
-            f"look {look['look']} at {look['source']} "
-            f"({look['split']}, seed {look['split_seed']}, {look['split_digest'][:12]}): "
-            f"study {look['study']}, trial {look['trial']}, {loss}; {look['who']}, {look['when']}"
-            + (f", {attempts} attempts" if attempts > 1 else "")
-            + (f"; reason: {look['reason']}" if look["reason"] else "")
-        )
+    lines = [_as_table([claim.content for claim in claims], records, results)] if claims else []
+    for look in (claim.content for claim in claims):
+        if look["study"] not in results:
+            cure = command_line("final-test", f"study.name={look['study']}")
+            lines += [wrap(f"study {look['study']}: no result yet; this completes it:"), f"    {cure}"]
+        if look["reason"]:
+            lines.append(wrap(f"study {look['study']}: reason: {look['reason']}"))
     if not lines:
         lines = ["no test split has been looked at"]
-    lines += [f"BROKEN: {what}" for what in broken]
+    lines += [wrap(f"BROKEN: {what}") for what in broken]
     if not broken and claims:
         lines.append("the chain of hashes is intact, and the copies in MLflow agree")
     return "\n".join(lines)
+
+
+def _as_table(looks: Sequence[Content], records: Sequence[Record], results: Mapping[str, Content]) -> str:
+    repeated = Counter(record.content["study"] for record in records if record.kind == ATTEMPT)
+    rows = [
+        {
+            "study": look["study"],
+            "look": look["look"],
+            "test_loss": results.get(look["study"], {}).get("test_loss", math.nan),
+            "trial": look["trial"],
+            "data": look["source"],
+            "split": look["split"],
+            "when": look["when"],
+            "who": look["who"],
+            "split_seed": look["split_seed"],
+            "split_digest": look["split_digest"][:12],
+            "attempts": 1 + repeated[look["study"]],
+        }
+        for look in looks
+    ]
+    return to_text(pd.DataFrame(rows), "format=json has all")

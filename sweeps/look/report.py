@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from makemore.limits import LimitError
 from sweeps.look.record import Record
+from sweeps.task.fonts import find_font
 
 Content = Mapping[str, Any]
 
@@ -95,7 +96,9 @@ def draw(claim: Content, result: Content) -> Figure:
     for row, loss in enumerate(losses):
         axes.annotate(f" {loss:.3f}", (max(loss, result["test_loss_high"]), row), va="center")
     title = f"study {claim['study']}: look {claim['look']} at {claim['source']} ({claim['split']})"
-    axes.set(xlabel=f"test loss, {nouns(result)[2]}", xlim=(0, max(losses) * 1.12), title=title)
+    axes.set(xlabel=f"test loss, {nouns(result)[2]}", xlim=(0, max(losses) * 1.12))
+    font = find_font(title)  # of the list's name
+    axes.set_title(title if font else title.encode("ascii", "backslashreplace").decode(), fontproperties=font)
     return figure
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sweeps.config.terminal import wrap
 from sweeps.reports.studies import StudyResults
 from sweeps.reports.tables import lines_table, to_csv, to_json, to_markdown, to_text
 from sweeps.tracking.queries import RunRecord
@@ -65,9 +66,9 @@ class Comparison:
 
     def _as_table(self) -> str:
         lines = self.lines
-        title = f"{self.title}\n" if self.studies else ""
+        title = f"{wrap(self.title)}\n" if self.studies else ""
         head = title if lines is None else f"{to_text(lines)}\n\n"
-        return head + "\n".join([to_text(self.table_for_people), *self.remarks])
+        return head + "\n".join([to_text(self.table_for_people), *map(wrap, self.remarks)])
 
     def _as_markdown(self) -> str:
         tables = [table for table in (self.lines, self.table_for_people) if table is not None]

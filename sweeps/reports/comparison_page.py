@@ -7,7 +7,7 @@ import pandas as pd
 
 from sweeps.reports import pictures
 from sweeps.reports.comparison import Comparison
-from sweeps.reports.leaderboard import is_param
+from sweeps.reports.leaderboard import data_in_words, is_param
 from sweeps.reports.tables import formatted
 from sweeps.tracking.queries import read_curves
 from sweeps.tracking.store import TrackingStore
@@ -53,7 +53,8 @@ def as_page(store: TrackingStore, comparison: Comparison, shortened: bool) -> st
     order = f"The first {len(table)}, lowest dev loss first." if shortened else "Lowest dev loss first."
     remark = " ".join([order, *comparison.remarks])
     parts.append((unit.capitalize(), remark, formatted(comparison.table_for_people)))
-    return pictures.page(f"makemore: {comparison.title}", parts)
+    data = data_in_words(comparison.runs.values())
+    return pictures.page(f"makemore: {comparison.title}", parts, [f"Data: {data}."] if data else [])
 
 
 def _name(row: "pd.Series[Any]") -> str:

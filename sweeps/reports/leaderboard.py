@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sweeps.task.run_config import RUN_KEYS
 from sweeps.tracking.queries import RunRecord
+from sweeps.trials.attributes import DIED, GIVEN_UP, INTERRUPTED
 from sweeps.trials.winner import nan_last
+
+_NO_FAILURE = {INTERRUPTED: "INTERRUPTED", GIVEN_UP: "GIVEN UP", DIED: "DIED"}  # by the reason of a run's end
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,28 @@ def leaderboard(runs: Sequence[RunRecord]) -> Leaderboard:
         kinds_vary=len({run.kind for run in runs}) > 1,
         varying=[key for key in param_keys(runs) if len({run.params.get(key) for run in runs}) > 1],
     )
+
+
+def outcome(run: RunRecord) -> str:
+    """How a run ended, for people: its state in Optuna's words, but FAIL only where the run failed of itself."""
+    if run.state != "FAIL":
+        return run.state
+    reason = run.tags.get("reason", "")
+    if reason.startswith("KeyboardInterrupt"):  # of a single run
+        reason = INTERRUPTED
+    return _NO_FAILURE.get(reason, run.state)
+
+
+def data_name(run: RunRecord) -> str | None:
+    """The list of items that a run learned from: its name, or that of the user's file; None for a user's own task."""
+    name = run.params.get("data")
+    return Path(run.params.get("data.path", "")).name if name == "file" else name
+
+
+def data_in_words(runs: Iterable[RunRecord]) -> str:
+    """The lists that runs learned from, each with its split."""
+    named = ((data_name(run) or run.params.get("task"), run.params.get("data.split")) for run in runs)
+    return "; ".join(dict.fromkeys(f"{name}, {split} split" for name, split in named if name and split))
 
 
 def param_keys(runs: Iterable[RunRecord]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import html
 import math
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 
+from sweeps.reports.tables import short_names
 from sweeps.tracking.queries import Curve
 
 NATS = "dev loss, nats per character"
@@ -24,10 +24,14 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1400px; margin: 2rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; } p { margin: .3rem 0; color: #555; }
 .table { overflow: auto; max-height: 36rem; border: 1px solid #ddd; }
+.figure { overflow-x: auto; }
+@media (prefers-color-scheme: dark) { html { filter: invert(1) hue-rotate(180deg); background: #fff; } }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border: 0; border-bottom: 1px solid #eee; }
 th { position: sticky; top: 0; background: #f5f5f5; } tbody tr:hover { background: #f0f6ff; }
 """
+_AXIS_PIXELS = 90  # the least between two axes beside each other
+_LETTER_PIXELS = 7  # of a name above an axis
 LAYOUT = {
     "template": "plotly_white",
     "height": 460,
@@ -77,7 +81,7 @@ def learning_curves(curves: Mapping[str, Curve], names: Mapping[str, str], faint
         )
     figure.update_xaxes(title="training step", rangemode="tozero")
     figure.update_yaxes(title=NATS)
-    return figure.update_layout(showlegend=True, legend={"font": {"size": 11}})
+    return clear_corner(figure).update_layout(showlegend=True, legend={"font": {"size": 11}})
 
 
 def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, details: Sequence[str]) -> go.Figure:
@@ -112,7 +116,7 @@ def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, deta
     )
     figure.update_xaxes(title=title, type="log" if _spans_decades(known[cost]) else "linear")
     figure.update_yaxes(title=NATS)
-    return figure.update_layout(showlegend=True)
+    return clear_corner(figure).update_layout(showlegend=True)
 
 
 def pareto_front(runs: pd.DataFrame, loss: str, cost: str) -> pd.DataFrame:
@@ -135,9 +139,20 @@ def parallel_coordinates(runs: pd.DataFrame, columns: Sequence[str], loss: str) 
     dimensions = [_axis(known[column], label) for column, label in short_names(columns[:DIMENSIONS]).items()]
     dimensions.append({"label": "dev loss", "values": losses.tolist(), "tickformat": ".3f"})
     line = {"color": losses.tolist(), "colorscale": _COLOURS, "showscale": True, "colorbar": {"title": "dev loss"}}
-    # Slanted, so that long names fit beside each other.
-    parcoords = go.Parcoords(dimensions=dimensions, line=line, labelangle=-15, labelfont={"size": 12})
-    return go.Figure(parcoords, layout={**LAYOUT, "margin": {"l": 110, "r": 40, "t": 90, "b": 30}})
+    figure = go.Figure(go.Parcoords(dimensions=dimensions, line=line, labelfont={"size": 12}))
+    figure.update_layout({**LAYOUT, "margin": {"l": 110, "r": 40, "t": 60, "b": 30}})
+    longest = max(len(dimension["label"]) for dimension in dimensions)
+    return with_least_width(figure, len(dimensions) * max(_AXIS_PIXELS, _LETTER_PIXELS * longest + 15) + 150)
+
+
+def with_least_width(figure: go.Figure, pixels: int) -> go.Figure:
+    """The figure, which is scrolled where the page is narrower than that."""
+    return figure.update_layout(meta={"least_width": pixels})
+
+
+def clear_corner(figure: go.Figure) -> go.Figure:
+    """The figure with room between the labels of its two axes where these meet."""
+    return figure.update_xaxes(ticklabelstandoff=5).update_yaxes(ticklabelstandoff=5)
 
 
 def _details(row: "pd.Series[Any]", columns: Sequence[str]) -> list[str]:
@@ -148,23 +163,23 @@ def _details(row: "pd.Series[Any]", columns: Sequence[str]) -> list[str]:
     ]
 
 
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted key, or the whole key where several end alike."""
-    last = {key: key.rpartition(".")[2] for key in keys}
-    counts = Counter(last.values())
-    return {key: short if counts[short] == 1 else key for key, short in last.items()}
+def page(title: str, parts: Sequence[tuple[str, str, go.Figure | pd.DataFrame]], about: Sequence[str] = ()) -> str:
+    """One HTML document that needs no network, light or dark as its reader's system is.
 
-
-def page(title: str, parts: Sequence[tuple[str, str, go.Figure | pd.DataFrame]]) -> str:
-    """One HTML document that needs no network; each part is a heading, a remark, and a picture or a table of text."""
-    body = []
+    Args:
+        parts: of each its heading, a remark, and a picture or a table of text.
+        about: sentences under the title.
+    """
+    body = [f"<p>{html.escape(sentence)}</p>" for sentence in about]
     for heading, remark, content in parts:
         body.append(f"<h2>{html.escape(heading)}</h2>" + (f"<p>{html.escape(remark)}</p>" if remark else ""))
         if isinstance(content, pd.DataFrame):
             body.append(f'<div class="table">{content.to_html(index=False, border=0, escape=True)}</div>')
         else:
             options = {"displaylogo": False, "responsive": True}
-            body.append(content.to_html(full_html=False, include_plotlyjs=False, config=options))
+            drawn = content.to_html(full_html=False, include_plotlyjs=False, config=options)
+            least = (content.layout.meta or {}).get("least_width", 0)
+            body.append(f'<div class="figure"><div style="min-width: {least}px">{drawn}</div></div>')
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script></head>\n'

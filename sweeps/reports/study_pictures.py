@@ -16,13 +16,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.reports import pictures
 from sweeps.reports.insight import Importance
+from sweeps.reports.leaderboard import data_in_words
 from sweeps.reports.studies import StudyResults
-from sweeps.reports.tables import runs_table
+from sweeps.reports.summary import counts_in_words, winner_in_words
+from sweeps.reports.tables import runs_table, short_names
 from sweeps.tracking.queries import Curve, RunRecord
 from sweeps.trials.standing import Standing
 
 _TARGET = "dev loss"
 _CURVES = 150  # the most curves of complete trials, and of pruned ones, that can be told apart
+_SLICE_PIXELS = 180  # the least width of a picture of one hyperparameter
 _FIRST, _LAST = "tab:blue", "silver"
 
 
@@ -36,7 +39,7 @@ class StudyPictures:
     """
 
     def __init__(self, study: optuna.Study, results: StudyResults, importances: Mapping[str, Importance]) -> None:
-        self._study, self._name = study, results.name
+        self._study, self._results = study, results
         standing = Standing(study.get_trials(deepcopy=False))
         self._trials, self._ranking = standing.own, standing.ranking
         complete = [trial for trial in self._trials if trial.state == TrialState.COMPLETE]
@@ -50,7 +53,10 @@ class StudyPictures:
 
     def page(self) -> str:
         """One HTML document that needs no network."""
-        return pictures.page(f"makemore: study {self._name}", self.parts())
+        results, winner = self._results, self._results.winner
+        about = [f"Data: {data_in_words(results.trials[:1])}.", f"{counts_in_words(results)} trials."]
+        about += [f"Winner: {winner_in_words(results, winner)}; run {winner.run_id}."] if winner else []
+        return pictures.page(f"makemore: study {results.name}", self.parts(), [about[0], " ".join(about[1:])])
 
     def parts(self) -> list[tuple[str, str, Any]]:
         """Each picture with its heading and a hint for the reader."""
@@ -66,8 +72,7 @@ class StudyPictures:
             hint = "Draw along an axis to choose lines; pull an axis by its name to move it."
             columns = [key for key in self._params if key in runs]
             parts.append(("Parallel coordinates", hint, pictures.parallel_coordinates(runs, columns, "best_dev_loss")))
-            slices = interactive.plot_slice(study, params=self._params, target_name=_TARGET)
-            parts.append(("Dev loss over each hyperparameter", "", _fit(slices)))
+            parts.append(("Dev loss over each hyperparameter", "", self._slices()))
         if len(self._two) == 2:
             contour = interactive.plot_contour(study, params=self._two, target_name=_TARGET)
             parts.append(("The two that mattered most", "", _fit(contour)))
@@ -84,6 +89,15 @@ class StudyPictures:
         )
         parts.append(("Dev loss and the time it took", "No trial beats those on the dotted line in both.", cost))
         return parts
+
+    def _slices(self) -> Any:
+        """Dev loss over each hyperparameter, side by side."""
+        figure = _fit(interactive.plot_slice(self._study, params=self._params, target_name=_TARGET))
+        short = short_names(self._params)
+        figure.for_each_xaxis(
+            lambda axis: axis.update(title={"text": short[axis.title.text], "standoff": 15}, nticks=4, automargin=True)
+        )
+        return pictures.with_least_width(figure, _SLICE_PIXELS * len(self._params) + 150)
 
     def draw(self, folder: Path) -> None:
         """Each picture as a PNG file in a folder."""
@@ -147,7 +161,7 @@ class StudyPictures:
 
 def _fit(figure: Any) -> Any:
     """A figure drawn by Optuna, as wide as the page and in its style; its title is the heading above it."""
-    return figure.update_layout({**pictures.LAYOUT, "title": None, "width": None})
+    return pictures.clear_corner(figure).update_layout({**pictures.LAYOUT, "title": None, "width": None})
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Any]:

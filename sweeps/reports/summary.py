@@ -1,74 +1,114 @@
 """A study in words: what the terminal shows at its end, and the notes of its run in MLflow."""
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from sweeps.config.command_line import command_line
+from sweeps.config.terminal import wrap
 from sweeps.reports.insight import Importance, Insight
-from sweeps.reports.leaderboard import leaderboard
+from sweeps.reports.leaderboard import leaderboard, outcome
+from sweeps.reports.settings import settings
 from sweeps.reports.studies import StudyResults
-from sweeps.reports.tables import confirmations_table, leaderboard_table, to_text
+from sweeps.reports.tables import confirmations_table, leaderboard_table, settings_table, to_text
 from sweeps.search.space import Space
 from sweeps.tracking.queries import RunRecord
 from sweeps.trials.winner import nan_last
 
 _TOP = 5
+_MOST = 20
+_INDENT = " " * 8
 
 
-def as_text(study: StudyResults, winner: RunRecord, insight: Insight, space: Space, wider: Sequence[str]) -> str:
-    """The end of a sweep: the best five, what fresh seeds say, who won by how much, what mattered, what to do next.
+@dataclass(frozen=True)
+class Asked:
+    """What the command that runs a study asked for, as far as the summary repeats it."""
+
+    question: str | None = None  # study.question
+    unit: str = "nats per character"  # of the task's losses
+    samples: bool = True  # whether the task can draw new items
+    records: Sequence[str] = ()  # the overrides that say where the records are
+
+
+def as_text(
+    study: StudyResults,
+    winner: RunRecord,
+    insight: Insight,
+    space: Space,
+    asked: Asked,
+    wider: Sequence[str] = (),
+    seeds: Sequence[RunRecord] = (),
+) -> str:
+    """The end of a sweep: the best settings, what fresh seeds say, who won, what mattered, what to do next.
 
     Args:
-        wider: the arguments of the command that goes on in a wider space, if one is called for.
+        wider: the words of the command that goes on in a wider space, if one is called for.
+        seeds: the runs of single seeds, if each trial has several.
     """
-    complete = leaderboard(study.complete)
-    table = leaderboard_table(complete)
-    figures = ["trial", "best_dev_loss", "parameters", "train_seconds"]
-    columns = [*figures, *(key for key in space.distributions if key in table)]
-    lines = [
-        f"\nstudy {study.name}: {_counts(study)}; the best {min(_TOP, len(table))} by dev loss (nats per character):\n",
-        to_text(table[columns].head(_TOP)),
-        "",
-    ]
+    lines = ["", *([wrap(f"question: {asked.question}"), ""] if asked.question else [])]
+    lines += [_table(study, space, asked, seeds), ""]
     if study.confirmations:
         best = study.confirmations[0]
         lines += [
-            "trained again with fresh seeds; too_good: by how much the search's figure flatters:\n",
+            wrap("trained again with fresh seeds; too_good: by how much the search's figure flatters:"),
+            "",
             confirmations_table(study.confirmations).to_string(index=False, float_format="{:.4f}".format, na_rep="-"),
             "",
             f"winner: trial {winner.trial}, mean dev loss {best.mean:.4f} (the search said {best.dev_loss:.4f})",
         ]
     else:
-        losses = [run.best_dev_loss for run in complete.runs[:2]]
+        losses = [run.best_dev_loss for run in leaderboard(study.complete).runs[:2]]
         lead = f", {losses[1] - losses[0]:.4f} below the next" if len(losses) == 2 else ""
-        lines.append(
-            f"winner: trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}{lead} (not confirmed with fresh seeds)"
-        )
+        loss = f"dev loss {winner.best_dev_loss:.4f}{lead}"
+        lines.append(wrap(f"winner: trial {winner.trial}, {loss} (not confirmed with fresh seeds)"))
     config_hash, weights_digest = (str(winner.tags.get(key)) for key in ("config_hash", "weights_digest"))
-    lines.append(f"        run {winner.run_id}, config {config_hash}, weights {weights_digest[:12]}")
-    lines += [f"        {line}" for line in _lessons(study, winner, insight)]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "next:   " + f"makemore compare study.name={study.name}",
-            *(f"        {line}" for line in _baselines(study, insight)),
-            *([f"        {shlex.join(['makemore', *wider])}"] if wider else []),
-            f"        makemore sample study.name={study.name} n=20",
-            "        makemore ui",
-        ]
-    )
+    identity = f"run {winner.run_id}, config {config_hash}, weights {weights_digest[:12]}"
+    lines += [wrap(line, _INDENT) for line in [identity, *_lessons(study, winner, insight)]]
+    first, *more = _next(study, insight, asked, wider, bool(seeds))
+    return "\n".join([*lines, "", f"next:   {first}", *(f"{_INDENT}{line}" for line in more)])
 
 
-def as_notes(study: StudyResults, insight: Insight | None, space: Space, budget: str) -> str:
+def _table(study: StudyResults, space: Space, asked: Asked, seeds: Sequence[RunRecord]) -> str:
+    """The best settings of a study; all of them, where the study asks a question."""
+    if seeds:
+        table = settings_table(settings([*seeds, *study.confirming]))
+        figures = ["trials", "mean_dev_loss", "sd", "mean_low", "mean_high", "parameters", "train_seconds"]
+        what = "by mean dev loss over seeds, with the ends of its 95 % interval"
+    else:
+        table = leaderboard_table(leaderboard(study.complete))
+        figures = ["trial", "best_dev_loss", "parameters", "train_seconds"]
+        what = "by dev loss"
+    shown = table.head(_MOST if asked.question else _TOP)
+    title = wrap(f"study {study.name}: {counts_in_words(study)}; the best {len(shown)} {what} ({asked.unit}):")
+    columns = [*figures, *(key for key in space.distributions if key in shown)]
+    cure = f"makemore compare study.name={study.name} format=csv has all"
+    return "\n".join([title, "", to_text(shown[columns], cure)])
+
+
+def _next(study: StudyResults, insight: Insight, asked: Asked, wider: Sequence[str], by_setting: bool) -> list[str]:
+    """Commands that go on from here, for a shell."""
+    this = f"study.name={study.name}"
+    by = ["by=setting"] if by_setting else []
+    commands = [["compare", this, *by]]
+    # The best trials beside the setting that was tried first.
+    commands += [["compare", this, *by, "top=5", f"baseline={tried.trial}"] for tried in insight.tried_first[:1]]
+    commands += [["sample", this, "n=20"]] if asked.samples else []
+    lines = [command_line(*command, *asked.records) for command in [*commands, ["ui"]]]
+    return [*lines[:-1], *([command_line(*wider)] if wider else []), lines[-1]]
+
+
+def as_notes(
+    study: StudyResults, insight: Insight | None, space: Space, budget: str, question: str | None = None
+) -> str:
     """The same in Markdown, with what was searched; also while the study runs, when no trial may be complete yet."""
     winner = study.winner
-    lines = [f"**{_counts(study)}** ({budget}).", ""]
+    lines = [question, ""] if question else []
+    lines += [f"**{counts_in_words(study)}** ({budget}).", ""]
     if winner is None or insight is None:
         lines.append("No trial is complete yet.")
     else:
         confirmed = ", confirmed with fresh seeds" if study.confirmations else ""
-        lines.append(f"Winner{confirmed}: {_loss_of(study, winner)}")
+        lines.append(f"Winner{confirmed}: {winner_in_words(study, winner)}")
         lines += [f"- {line}" for line in _lessons(study, winner, insight)]
         if "diagnosis" in winner.tags:
             lines.append(f"- its run, {winner.run_id}: {winner.tags['diagnosis']}")
@@ -82,18 +122,16 @@ def as_notes(study: StudyResults, insight: Insight | None, space: Space, budget:
     return "\n".join(lines)
 
 
-def _baselines(study: StudyResults, insight: Insight) -> list[str]:
-    """The command that compares the best trials with the setting that was tried first."""
-    first = [tried.trial for tried in insight.tried_first[:1]]
-    return [f"makemore compare study.name={study.name} top=5 baseline={trial}" for trial in first]
+def counts_in_words(study: StudyResults) -> str:
+    """How many trials ended in which way, the most frequent first."""
+    counts = Counter(outcome(run) for run in study.trials).most_common()
+    return (
+        ", ".join(f"{count} {'failed' if how == 'FAIL' else how.lower()}" for how, count in counts) or "no trials yet"
+    )
 
 
-def _counts(study: StudyResults) -> str:
-    counts = Counter(run.state for run in study.trials).most_common()
-    return ", ".join(f"{count} {state.lower()}" for state, count in counts) or "no trials yet"
-
-
-def _loss_of(study: StudyResults, winner: RunRecord) -> str:
+def winner_in_words(study: StudyResults, winner: RunRecord) -> str:
+    """The trial that won, and its dev loss."""
     if not study.confirmations:
         return f"trial {winner.trial}, dev loss {winner.best_dev_loss:.4f}"
     best = study.confirmations[0]

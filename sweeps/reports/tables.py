@@ -2,15 +2,17 @@
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from sweeps.reports.leaderboard import Leaderboard, param_keys
+from sweeps.reports.leaderboard import Leaderboard, is_param, outcome, param_keys
 from sweeps.reports.paired import Interval
 from sweeps.reports.settings import SettingResults
 from sweeps.reports.studies import StudyLine
+from sweeps.reports.text_table import fit_table
 from sweeps.tracking.queries import RunRecord
 from sweeps.trials.winner import Confirmation
 
@@ -38,7 +40,7 @@ def leaderboard_table(
     if board.kinds_vary:
         columns["kind"] = [run.kind for run in runs]
     columns["trial"] = pd.array([run.trial for run in runs], dtype="Int64")
-    columns["state"] = [run.state for run in runs]
+    columns["state"] = [outcome(run) for run in runs]
     columns["best_dev_loss"] = _numbers(run.best_dev_loss for run in runs)
     if differences is not None:
         columns |= _difference_columns([differences.get(run.run_id, _NO_INTERVAL) for run in runs])
@@ -136,13 +138,36 @@ def confirmations_table(confirmations: Sequence[Confirmation]) -> pd.DataFrame:
 
 _PATTERNS = {
     **dict.fromkeys(["best_dev_loss", "confirmed_mean", "confirmed_sd", "mean_dev_loss", "sd"], "{:.4f}"),
-    **dict.fromkeys(["mean_low", "mean_high", "dev_loss", "dev_loss_low", "dev_loss_high"], "{:.4f}"),
+    **dict.fromkeys(["mean_low", "mean_high", "dev_loss", "dev_loss_low", "dev_loss_high", "test_loss"], "{:.4f}"),
     **dict.fromkeys(DIFFERENCE, "{:+.4f}"),
     "parameters": "{:.0f}",
     "train_seconds": "{:.2f}",
     "steps_per_second": "{:.0f}",
 }
 _SHORT = {"best_dev_loss": "dev_loss", "train_seconds": "seconds"}
+_SHORTER = {  # where a terminal is narrow
+    **{"mean_dev_loss": "mean", "mean_low": "low", "mean_high": "high", "confirmed_mean": "confirmed"},
+    **{"looked_at": "looked"},
+    **{"dev_loss_low": "low", "dev_loss_high": "high", "difference_low": "low", "difference_high": "high"},
+    **{"steps_per_second": "steps/s", "parameters": "weights", "run_id": "run"},
+}
+# What a narrow terminal shows first; then come the params, then all other columns.
+_IMPORTANT = (
+    *("study", "look", "rung", "kind", "trial", "trials", "n", "state"),
+    *(
+        "test_loss",
+        "best_dev_loss",
+        "mean_dev_loss",
+        "dev_loss",
+        "mean_low",
+        "mean_high",
+        "difference",
+        "chosen",
+        "invented",
+    ),
+    *("difference_low", "difference_high", "verdict", "run_id", "winner", "confirmed_mean"),
+    *("looked_at", "complete", "pruned", "data", "failed"),
+)
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
@@ -161,9 +186,24 @@ def _format(value: Any, pattern: str | None) -> str:
     return (pattern or "{}").format(value)
 
 
-def to_text(table: pd.DataFrame) -> str:
-    """A table for a terminal."""
-    return str(formatted(table).to_string(index=False))
+def to_text(table: pd.DataFrame, cure: str = "format=csv has all") -> str:
+    """A table for a terminal, with as many columns as there is room for; `cure` says how to see all of them."""
+    keys = list(map(str, table))
+    last = [key for key in keys if not is_param(key)]
+    by_importance = [key for key in dict.fromkeys([*_IMPORTANT, *filter(is_param, keys), *last]) if key in keys]
+    names = [_SHORT.get(key, key) for key in by_importance]
+    return fit_table(formatted(table), names, short_names(names) | _unique(_SHORTER, names), cure)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted key, or the whole key where several end alike."""
+    return {key: key for key in keys} | _unique({key: key.rpartition(".")[2] for key in keys}, keys)
+
+
+def _unique(names: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
+    """Other names for some keys, without those that several keys would have."""
+    counts = Counter(names.get(key, key) for key in keys)
+    return {key: names[key] for key in keys if key in names and counts[names[key]] == 1}
 
 
 def to_markdown(table: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from sweeps.study.runs import RunOutcome
 from sweeps.tracking.queries import running
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
-from sweeps.trials.attributes import INTERRUPTED, REASONS, WEIGHTS_DEV_LOSS
+from sweeps.trials.attributes import DIED, GIVEN_UP, INTERRUPTED, REASONS, WEIGHTS_DEV_LOSS
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import GivenUp, Trials
 
@@ -23,7 +23,6 @@ class Stopped(Exception):
     """The time is up, or the process that started the worker is gone: the trial counts as interrupted."""
 
 
-GIVEN_UP = "given up as dead"  # the reason of a trial that was marked as failed though its worker lives
 _STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 
 
@@ -87,7 +86,7 @@ def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Stand
             tags, reason = {"trial_state": trial.state.name}, None
             if trial.state != TrialState.COMPLETE:
                 reason = trial.user_attrs.get(REASONS[trial.state])
-                tags["reason"] = str(reason or "its worker died")
+                tags["reason"] = str(reason or DIED)
             TrackedRun(store.client, run_id).end(_run_status(trial.state, reason), tags)
 
 

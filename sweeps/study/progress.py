@@ -1,13 +1,14 @@
-"""How far the workers of a study are, in one line on standard error."""
+"""How far the workers of a study are: a line of a terminal, or now and then a line of a log, on standard error."""
 
+import math
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from tqdm import tqdm
 
-_LINE_SECONDS = 0.1  # between two updates while a trial trains
+_REFRESH_SECONDS = 0.1  # between two updates of a terminal's line while a trial trains
+_LOG_SECONDS = 30.0  # between two lines of a log
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,13 @@ class ProgressLine:
 
     def __init__(self, study: str) -> None:
         self._study, self._phase = study, ""
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
         self._bar: _Bar | None = None
         self._at_work: dict[str, str] = {}
         self._best = ""
-        self._refreshed = 0.0
+        self._finished, self._total = 0, 0
+        self._shown = -math.inf  # when a line was last shown
+        self._logged = ""
 
     def show(self, news: News) -> None:
         """Bring the line up to date."""
@@ -45,9 +49,10 @@ class ProgressLine:
             _Bar.write(news.failure, file=sys.stderr)
         if news.phase == "search" and self._phase == "confirm":  # this worker does not know yet that the search is over
             return
-        bar = self._open(news.phase, news.standing[1] if news.standing else 0)
+        if news.phase != self._phase:
+            self._begin(news)
         if news.standing:
-            bar.total, bar.n = news.standing[1], max(bar.n, min(news.standing))
+            self._finished, self._total = max(self._finished, min(news.standing)), news.standing[1]
         if news.best:
             self._best = f"best dev loss {news.best[1]:.4f} (trial {news.best[0]})"
         if news.trial is not None:
@@ -56,26 +61,59 @@ class ProgressLine:
             self._at_work[news.worker] = f"#{news.trial} {progress}{loss}"
         elif news.standing:  # the worker took no trial
             self._at_work.pop(news.worker, None)
-        bar.set_postfix_str("; ".join(filter(None, [self._best, ", ".join(self._at_work.values())])), refresh=False)
-        # A trial's end is shown at once. What happens in between moves a terminal's line, but adds none to a log.
-        if news.standing or (sys.stderr.isatty() and time.monotonic() - self._refreshed > _LINE_SECONDS):
-            bar.refresh()
-            self._refreshed = time.monotonic()
+        seconds = time.monotonic() - self._shown
+        if self._bar is None:
+            if seconds > _LOG_SECONDS:
+                self._write()
+        elif news.standing or seconds > _REFRESH_SECONDS:  # a trial's end is shown at once
+            self._refresh("; ".join(filter(None, [self._best, ", ".join(self._at_work.values())])))
 
     def gone(self, worker: str) -> None:
         """Leave out a worker that has ended."""
         self._at_work.pop(worker, None)
 
     def close(self) -> None:
-        """Leave the line as it is."""
+        """Leave the line as it is; a log gets its last line."""
         if self._bar is not None:
-            self._bar.set_postfix_str(self._best)
+            self._refresh(self._best)
             self._bar.close()
+            self._bar = None
+        elif self._phase:
+            self._write()
 
-    def _open(self, phase: str, total: int) -> Any:
-        if self._bar is None or phase != self._phase:
-            self.close()
-            self._phase = phase
-            description = self._study if phase == "search" else f"{self._study}, {phase}"
-            self._bar = _Bar(total=total, unit="trial", desc=description, file=sys.stderr)
-        return self._bar
+    def _begin(self, news: News) -> None:
+        self.close()
+        self._phase = news.phase
+        self._finished, self._total = (min(news.standing), news.standing[1]) if news.standing else (0, 0)
+        self._shown = -math.inf
+        if self._terminal:
+            # The trials that were finished before count as done, but not for the speed.
+            self._bar = _Bar(
+                total=self._total,
+                initial=self._finished,
+                unit=" trial",
+                desc=self._name,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
+
+    @property
+    def _name(self) -> str:
+        return self._study if self._phase == "search" else f"{self._study}, {self._phase}"
+
+    def _refresh(self, words: str) -> None:
+        """Redraw the bar, which is cut at the edge of the terminal."""
+        assert self._bar is not None
+        self._bar.total, self._bar.n = self._total, self._finished
+        self._bar.set_postfix_str(words, refresh=False)
+        self._bar.refresh()
+        self._shown = time.monotonic()
+
+    def _write(self) -> None:
+        """Write a line of a log, unless it would say the same as the line before."""
+        words = filter(None, [f"{self._finished} of {self._total} trials", self._best])
+        line = f"{self._name}: {', '.join(words)}"
+        if line != self._logged:
+            print(line, file=sys.stderr, flush=True)
+        self._logged = line
+        self._shown = time.monotonic()

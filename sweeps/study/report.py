@@ -12,10 +12,10 @@ from sweeps.reports.insight import Insight, find_insight
 from sweeps.reports.leaderboard import leaderboard
 from sweeps.reports.recorded import load_recorded
 from sweeps.reports.studies import StudyResults, read_study
-from sweeps.reports.summary import as_notes, as_text
+from sweeps.reports.summary import Asked, as_notes, as_text
 from sweeps.reports.tables import leaderboard_table
 from sweeps.search.space import Setting, Space
-from sweeps.tracking.queries import read_reports
+from sweeps.tracking.queries import read_reports, study_runs
 from sweeps.tracking.registry import WinningRun, register_winner
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
@@ -39,10 +39,11 @@ class StudyReport:
         arguments: Sequence[str],
         pictures: bool = True,
         register: bool = True,
+        asked: Asked = Asked(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self._store, self._run, self._trials, self._space, self._budget = store, run, trials, space, budget
         self._accepts, self._arguments = accepts, arguments
-        self._pictures, self._register = pictures, register
+        self._pictures, self._register, self._asked = pictures, register, asked
         self._due = time.monotonic() + _FIRST_SECONDS
 
     def prepare(self) -> None:
@@ -80,7 +81,9 @@ class StudyReport:
             digest = winner.tags["weights_digest"]
             winning = WinningRun(study.name, insight.winner, winner.run_id, digest)
             _attempt("model in the registry", lambda: register_winner(self._store, winning))
-        return as_text(study, winner, insight, self._space, self._wider(study.name, insight))
+        has_seeds = any("seeds" in run.tags for run in study.trials)
+        seeds = study_runs(self._store, study.name, "seed") if has_seeds else []
+        return as_text(study, winner, insight, self._space, self._asked, self._wider(study.name, insight), seeds)
 
     def _wider(self, name: str, insight: Insight) -> list[str]:
         """The arguments of the command that goes on in a wider space; empty where no range is to be widened."""
@@ -97,7 +100,9 @@ class StudyReport:
         if study.winner is not None and study.winner.trial is not None:
             standing = self._trials.standing()
             insight = find_insight(standing, self._space, study.winner.trial, self._accepts)
-        self._run.log_tags({"mlflow.note.content": as_notes(study, insight, self._space, self._budget)})
+        self._run.log_tags(
+            {"mlflow.note.content": as_notes(study, insight, self._space, self._budget, self._asked.question)}
+        )
         self._run.log_table("leaderboard", leaderboard_table(leaderboard(study.trials)).drop(columns="reason"))
         self._run.flush()
         return study, insight

@@ -16,10 +16,12 @@ from omegaconf import DictConfig
 from optuna.trial import TrialState
 
 from makemore.limits import check
+from sweeps.config.command_line import config_dirs, places_of_records, without_passwords
 from sweeps.config.names import check_groups, check_study_name
 from sweeps.config.reading import read_node
 from sweeps.databases import hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
+from sweeps.reports.summary import Asked
 from sweeps.search.grid import is_small, points_of
 from sweeps.search.pruners import make_pruner
 from sweeps.search.samplers import StudySampler, make_sampler, tries_all
@@ -38,6 +40,7 @@ from sweeps.study.weight_limit import weight_limit
 from sweeps.study.worker import Worker
 from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import read_run_config
+from sweeps.task.task import Task
 from sweeps.tracking.queries import find_study_run, running
 from sweeps.tracking.runs import TrackedRun, open_study_run
 from sweeps.tracking.store import TrackingStore, find_tracking, open_tracking
@@ -67,6 +70,7 @@ class StudyConfig:
     confirm: ConfirmConfig
     pictures: bool
     register: bool
+    question: str | None
 
     def __post_init__(self) -> None:
         check_study_name(self.name)
@@ -144,17 +148,14 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         workers=_count_workers(config, standing),
         deadline=started + config.timeout if config.timeout is not None else None,
     )
-    choices = cfg.hydra.runtime.choices
-    budget = f"{n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
-    record = StudyReport(
-        store, parent, trials, space, budget, partial(_accepts, jobs), arguments, config.pictures, config.register
-    )
+    task = read_run_config(jobs.compose(corners(space)[0])).task
+    record = _open_report(config, plan, task, arguments, store, parent, trials)
     status = "FAILED"
     try:
         taken = _count_taken(plan) if standing.finished >= n_trials else None
         if taken is None:
             _say_what_is_tried(plan)
-            print_remarks(read_run_config(plan.jobs.compose(corners(plan.space)[0])).task, identity.items.split.dev)
+            print_remarks(task, identity.items.split.dev)
         _run_workers(plan, record)
         _say_how_it_ended(config, plan, trials.standing())
         if taken is not None and taken == _count_taken(plan):
@@ -168,6 +169,32 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         if text := record.close(finished=status == "FINISHED"):
             print(text)
         parent.end(status)
+
+
+def _open_report(
+    config: StudyConfig,
+    plan: Plan,
+    task: Task,
+    arguments: list[str],
+    store: TrackingStore,
+    parent: TrackedRun,
+    trials: Trials,
+) -> StudyReport:
+    choices = plan.cfg.hydra.runtime.choices
+    budget = f"{plan.n_trials} trials asked for, sampler {choices['sampler']}, pruner {choices['pruner']}"
+    asked = Asked(config.question, task.unit, type(task).sample is not Task.sample, places_of_records(arguments))
+    return StudyReport(
+        store,
+        parent,
+        trials,
+        plan.space,
+        budget,
+        partial(_accepts, plan.jobs),
+        [*config_dirs(plan.cfg), *without_passwords(arguments)],
+        config.pictures,
+        config.register,
+        asked,
+    )
 
 
 def _check_places(cfg: DictConfig, config: StudyConfig) -> str:

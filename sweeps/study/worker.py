@@ -16,7 +16,7 @@ from optuna.trial import Trial, TrialState
 from makemore.train import Diverged
 from sweeps.config.messages import one_line
 from sweeps.study.common_failure import common_failure
-from sweeps.study.endings import GIVEN_UP, Ending, Stopped, ending_of, tell_ending
+from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
 from sweeps.study.interruption import Interruption
 from sweeps.study.phases import ConfirmPhase, Phase, SearchPhase
 from sweeps.study.plan import Plan
@@ -24,7 +24,7 @@ from sweeps.study.progress import News
 from sweeps.study.runs import OpenRun, TrialPlace, open_run
 from sweeps.study.seeds import train_seeds
 from sweeps.tracking.store import open_tracking
-from sweeps.trials.attributes import INTERRUPTED
+from sweeps.trials.attributes import GIVEN_UP, INTERRUPTED
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import GivenUp
 
@@ -72,8 +72,8 @@ class Worker:
             if trial is not None:
                 ending = self._run(phase, trial)
                 if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
-                    failure = f"trial {trial.number} failed: {ending.reason}"
-                    self._show(News(self.name, phase.name, failure=failure))
+                    how = "was" if ending.reason == GIVEN_UP else "failed:"
+                    self._show(News(self.name, phase.name, failure=f"trial {trial.number} {how} {ending.reason}"))
             elif standing.running == 0 or self._plan.is_late():
                 return standing
             else:

@@ -1,10 +1,13 @@
 """Commands as a user types them: what they print, their exit codes and what they leave behind."""
 
+import itertools
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,9 +15,11 @@ import optuna
 import pytest
 from conftest import Answer, Makemore, start
 from fake_tasks import FAKE
+from omegaconf import DictConfig, OmegaConf
 
 import sweeps.tracking.store
 from sweeps.cli import COMMANDS
+from sweeps.config.files import conf_dir
 from sweeps.tracking.store import MlflowClient
 
 TINY = ("train.steps=20", "train.evaluations=2", "model.hidden_neurons=8", "train.batch_size=8")
@@ -35,12 +40,88 @@ def test_a_run_prints_its_dev_loss_and_leaves_nothing_but_records(makemore: Make
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(makemore: Makemore, workdir: Path, command: str) -> None:
-    for arguments in (["--help"], ["--cfg", "job"], ["study.name=a", "--cfg", "job"]):
+    trains = command in ("train", "sweep", "lr-find", "ladder")
+    for arguments in (["--cfg", "job"], ["study.name=a", "--cfg", "job"]):
         answer = makemore(command, *arguments)
         assert answer.code == 0
         assert "tracking:" in answer.out
         assert len(answer.out.splitlines()) < 250  # of ladder, the settings that it searches among them
-    assert ("block_size: 3" in answer.out) == (command in ("train", "sweep", "lr-find", "ladder"))
+        assert ("block_size: 3" in answer.out) == trains
+
+
+NAMES = [f"{group}.name" for group in ("task", "data", "model", "optimizer", "schedule")]  # chosen as GROUP=NAME
+ONE = ("space.params", "space.conditions", "pruner.wrapped_pruner")  # keys of no fixed keys
+OF_STUDIES = ("study.", "space.", "sampler.", "pruner.")
+
+
+def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a config."""
+    for key in map(str, node):
+        dotted, value = f"{prefix}{key}", None if OmegaConf.is_missing(node, key) else node[key]
+        if isinstance(value, DictConfig) and value and dotted not in ONE and not prefix.startswith("ladder.rungs"):
+            yield from keys_of(value, f"{dotted}.")
+        elif not key.startswith("_") and dotted not in NAMES:
+            yield dotted
+
+
+def check_that_all_keys_are_explained(makemore: Makemore, command: str, *overrides: str) -> None:
+    answer = makemore(command, "--help", *overrides)
+    assert (answer.code, answer.err) == (0, "")
+    composed = OmegaConf.create(makemore(command, "--cfg", "job", *overrides).out)
+    assert isinstance(composed, DictConfig)
+    lines = answer.out.partition("\nGroups:")[0].splitlines()
+    words = {}  # what stands behind the value, or in the next line
+    for line, after in itertools.pairwise(lines):
+        key, is_key, value = line.partition("=")
+        if is_key and re.match(r"  [a-z]", line):
+            words[key.strip()] = (re.split(r"   +", value) + re.findall(r"^ {34}.*", after))[1:]
+    for key in keys_of(composed):
+        assert bool(words.get(key)) == (not key.startswith(OF_STUDIES) or command not in ("train", "lr-find")), key
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_key_of_a_command(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    check_that_all_keys_are_explained(makemore, command)
+    assert list(workdir.iterdir()) == [workdir / "mlruns"]
+
+
+def test_help_explains_the_keys_of_every_file_of_a_group(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    files = [
+        path for path in sorted(conf_dir().glob("*/*.yaml")) if path.parent.name != "hydra" and path.stem != "file"
+    ]
+    groups = makemore("sweep", "--help").out.partition("\nGroups:")[2]
+    for path in files:
+        assert re.search(rf"\n  {path.parent.name}={path.stem}  +\S", groups), path
+    choices = [
+        [f"{group}={path.stem}" for path in paths]
+        for group, paths in itertools.groupby(files, lambda path: path.parent.name)
+        if group not in ("space", "experiment")  # these set the keys of others
+    ]
+    for overrides in itertools.zip_longest(*choices):  # each file once
+        check_that_all_keys_are_explained(makemore, "sweep", *filter(None, overrides))
+
+
+def test_help_is_about_what_was_asked_for(makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    train, sweep = (makemore(command, "-h").out for command in ("train", "sweep"))
+    assert "study.n_trials=40" in sweep
+    assert "study.n_trials" not in train
+    assert makemore("train", "--help", "--multirun").out == sweep
+    assert "train.steps=12345" in makemore("train", "train.steps=12345", "--help").out
+    assert "schedule.decay_at=0.5 " in makemore("train", "schedule=step", "--help").out
+    own = workdir / "own" / "model"
+    own.mkdir(parents=True)
+    (own / "tree.yaml").write_text("# Grows.\n_target_: tree.Tree\nblock_size: 4\ndepth: 3 # of each tree\n")
+    told = makemore("train", "--config-dir", str(workdir / "own"), "model=tree", "--help").out
+    assert re.search(r"model\.depth=3 +of each tree", told)
+    assert re.search(r"model=tree +Grows\.", told)
+    assert max(map(len, sweep.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

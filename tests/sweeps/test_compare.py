@@ -18,8 +18,8 @@ from test_ui import CHROMIUM
 import sweeps.reports.paired
 from makemore.data import GIVEN_NAMES, read_words, split_words
 from sweeps.cli import run
-from sweeps.reports.pictures import pareto_front, short_names
-from sweeps.reports.tables import to_markdown
+from sweeps.reports.pictures import pareto_front
+from sweeps.reports.tables import short_names, to_markdown
 from sweeps.task.item_losses import write_item_losses
 from sweeps.task.language_model.weights import load_weights
 from sweeps.tracking.runs import Metric, Param

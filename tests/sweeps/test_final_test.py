@@ -165,7 +165,10 @@ def test_another_study_of_the_same_words_needs_a_reason_and_is_look_two(makemore
     assert one.data.tags["look"] == "2"
     listed = makemore("looks")
     assert listed.code == 0
-    assert [line.split(" at ")[0] for line in listed.out.splitlines()[:2]] == ["look 1", "look 2"]
+    losses = {one.content["study"]: f"{one.content['test_loss']:.4f}" for one in records(study) if one.kind == "result"}
+    assert [line.split()[:3] for line in listed.out.splitlines()[1:3]] == [
+        [name, look, losses[name]] for name, look in (("a", "1"), ("b", "2"))
+    ]
     assert "reason: a bug in the first" in listed.out
 
 

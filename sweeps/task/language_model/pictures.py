@@ -1,7 +1,6 @@
 """The pictures of a language model: its loss curve, and the positions of the characters in its embedding."""
 
 import unicodedata
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from makemore.data import Alphabet
+from sweeps.task.fonts import find_font, is_visible
 
 _MOST = 150  # characters in the picture of an embedding; more would cover each other
 _COLORS = {"boundary": ("green", "#d4f0d4"), "vowel": ("firebrick", "mistyrose"), "other": ("navy", "lavender")}
@@ -45,23 +45,37 @@ def draw_curve(curve: Sequence[Mapping[str, float]], path: Path) -> None:
 def draw_embedding(C: Tensor, alphabet: Alphabet, path: Path) -> None:
     """Draw the characters at their positions in the embedding C (vocab_size, embedding_size), as a PNG file.
 
-    With more than two dimensions, the two directions in which the characters differ most are drawn (PCA).
+    With more than two dimensions, the two directions in which the characters differ most are drawn (PCA). A character
+    that cannot be seen, or that no installed font has, is drawn as a number; a text file beside the picture names it.
     """
     points, share = project(C)
+    characters = alphabet.itos[:_MOST]
+    fonts = {character: find_font(character) if is_visible(character) else None for character in characters}
+    numbered = [character for character in characters if fonts[character] is None]
     figure = Figure(figsize=(4, 4))
-    axes = figure.add_axes((0.02, 0.02, 0.96, 0.9))
-    for (x, y), character in zip(points[:_MOST].tolist(), alphabet.itos, strict=False):
+    axes = figure.add_axes((0.02, 0.02, 0.96, 0.88))
+    for (x, y), character in zip(points[:_MOST].tolist(), characters, strict=True):
         color, fill = _COLORS[kind_of(character, alphabet.boundary)]
+        label = character if fonts[character] else f"#{numbered.index(character) + 1}"
         axes.plot(x, y, marker="o", markersize=15, color=fill)
-        axes.annotate(character, (x, y), color=color, ha="center", va="center", parse_math=False)
+        axes.annotate(
+            label, (x, y), color=color, ha="center", va="center", parse_math=False, fontproperties=fonts[character]
+        )
     size = C.shape[1]
     title = f"{size} dimensions" + (f", {share:.0%} of their variance shown" if size > 2 else "")
+    if numbered:
+        lines = [f"#{number} {_in_words(character)}" for number, character in enumerate(numbered, 1)]
+        path.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        title += f"\nnumbers: {path.stem}.txt"
     axes.set_title(title, fontsize=9, color="dimgray")
     axes.set(xticks=[], yticks=[])
     axes.margins(0.08)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a character that the font lacks is drawn as a box
-        figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90)
+
+
+def _in_words(character: str) -> str:
+    shown = f"{character} " if is_visible(character) else ""
+    return f"{shown}U+{ord(character):04X} {unicodedata.name(character, '')}".rstrip()
 
 
 def project(C: Tensor) -> tuple[Tensor, float]:
