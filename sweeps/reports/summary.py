@@ -60,8 +60,12 @@ def as_text(study: StudyResults, winner: RunRecord, insight: Insight, space: Spa
     )
 
 
-def as_notes(study: StudyResults, insight: Insight | None, space: Space, budget: str) -> str:
-    """The same in Markdown, with what was searched; also while the study runs, when no trial may be complete yet."""
+def as_notes(study: StudyResults, insight: Insight | None, space: Space, budget: str, winner_page: str) -> str:
+    """The same in Markdown, with what was searched; also while the study runs, when no trial may be complete yet.
+
+    Args:
+        winner_page: the address of the winner's run.
+    """
     winner = study.winner
     lines = [f"**{_counts(study)}** ({budget}).", ""]
     if winner is None or insight is None:
@@ -70,8 +74,8 @@ def as_notes(study: StudyResults, insight: Insight | None, space: Space, budget:
         confirmed = ", confirmed with fresh seeds" if study.confirmations else ""
         lines.append(f"Winner{confirmed}: {_loss_of(study, winner)}")
         lines += [f"- {line}" for line in _lessons(study, winner, insight)]
-        if "diagnosis" in winner.tags:
-            lines.append(f"- its run, {winner.run_id}: {winner.tags['diagnosis']}")
+        diagnosis = f": {winner.tags['diagnosis']}" if "diagnosis" in winner.tags else ""
+        lines.append(f"- its run, with samples, weights and pictures, is [{winner.run_id}]({winner_page}){diagnosis}")
     lines += ["", "| searched | over | of the winner | importance (95 % interval) |", "|---|---|---|---|"]
     for key in space.distributions:
         value = insight.setting.get(key, "-") if insight else "-"
