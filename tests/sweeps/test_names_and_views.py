@@ -6,6 +6,9 @@ import re
 import signal
 import subprocess
 import tarfile
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -237,10 +240,17 @@ def test_runs_are_named_by_what_tells_them_apart_and_say_why_they_ended(makemore
 
 
 def pages(folder: Path, *arguments: str) -> dict[str, str]:
-    """The addresses that `makemore ui` prints, by what they show; the server is ended before it serves."""
+    """The addresses that `makemore ui` prints, by what they show; it is ended when it serves its pages."""
     process = start("ui", *arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(4)]
+    address, deadline = re.search(r"http://\S+", lines[0]), time.monotonic() + 60
+    assert address
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            urllib.request.urlopen(address[0], timeout=5).close()
+            break
+        time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     return dict(line.strip().split(": ", 1) for line in lines[1:])
@@ -250,6 +260,7 @@ def query(address: str) -> dict[str, str]:
     return {key: value for key, [value] in parse_qs(urlsplit(urlsplit(address).fragment).query).items()}
 
 
+@pytest.mark.slow
 def test_the_ui_prints_the_addresses_of_a_studys_trials_and_of_all_studies(makemore: Makemore, workdir: Path) -> None:
     for name in ("first", "second"):
         study = ("sweep", *FAKE, "task=instant", f"study.name={name}", *ALONE)
@@ -268,6 +279,7 @@ def test_the_ui_prints_the_addresses_of_a_studys_trials_and_of_all_studies(makem
     assert "study.name is third" in answer.err
 
 
+@pytest.mark.slow
 def test_a_study_without_a_saved_view_has_an_address_too(tmp_path: Path) -> None:
     with tarfile.open(OLD) as archive:
         archive.extractall(tmp_path, filter="data")
