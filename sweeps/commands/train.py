@@ -28,7 +28,8 @@ def train(cfg: DictConfig) -> str:
     if cfg.run is not None:
         cfg = _repeated(cfg, overrides)
     check_overrides(read_run_config(cfg), overrides)
-    run = open_run(cfg, lambda: open_tracking(cfg))
+    given = [line.lstrip("+").partition("=")[0] for line in overrides]
+    run = open_run(cfg, lambda: open_tracking(cfg), given=given)
     print_remarks(run.config.task, run.items.split.dev)
     outcome = run.train_and_end()
     how, *remarks = outcome.description.remarks or ("trained",)

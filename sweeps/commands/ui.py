@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
@@ -14,11 +15,13 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from omegaconf import DictConfig
 
 from makemore.limits import check
-from sweeps.config.names import is_study_name
+from sweeps.config.names import check_study_name, is_study_name
 from sweeps.config.reading import read_node
-from sweeps.databases import resolve_url
-from sweeps.tracking.queries import newest_study_run
+from sweeps.databases import hide_password, resolve_url
+from sweeps.errors import RequestError
+from sweeps.tracking.queries import find_study_run, newest_study_run
 from sweeps.tracking.store import TrackingStore, open_tracking
+from sweeps.tracking.views import STUDIES, run_address, study_view
 from sweeps.trials.storage import open_storage
 
 
@@ -33,19 +36,20 @@ class UiConfig:
 
 
 def serve_ui(cfg: DictConfig) -> None:
-    """Serve the MLflow UI on loopback until interrupted; if tracking.uri is a server, only print its address.
+    """Serve the MLflow UI on loopback until interrupted; if tracking.uri is a server, only print its addresses.
 
     Raises:
-        RequestError: the port is outside its range, or there are no records.
+        RequestError: the port is outside its range, or there are no records, or none of the study that was named.
         OSError: the server ended by itself.
     """
     config: UiConfig = read_node(UiConfig, cfg, "")
     store = open_tracking(cfg, create=False)
+    pages = _pages(store, cfg.study.name)
     if store.uri.startswith("http"):
-        _announce("the MLflow UI", store.uri, _newest_run(store))
+        _announce("the MLflow UI", store.uri.rstrip("/"), pages)
         return
     port = _free_port(config.port)
-    _announce("the MLflow UI", f"http://127.0.0.1:{port}", _newest_run(store), " in a few seconds (Ctrl-C ends it)")
+    _announce("the MLflow UI", f"http://127.0.0.1:{port}", pages, " in a few seconds (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # The job executors are seven processes that a UI for runs does not need.
@@ -72,12 +76,12 @@ def serve_dashboard(cfg: DictConfig) -> None:
     url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True)
     storage = open_storage(url)
     studies = [study for study in storage.get_all_studies() if is_study_name(study.study_name)]
-    newest = None
+    pages = {}
     if studies:
         name = studies[-1].study_name
-        newest = (name, f"/dashboard/studies/{storage.get_study_id_from_name(name)}")
+        pages[f"newest study, {name}"] = f"/dashboard/studies/{storage.get_study_id_from_name(name)}"
     with make_server("127.0.0.1", _free_port(config.port), wsgi(storage), _Server, _Handler) as server:
-        _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", newest, " (Ctrl-C ends it)")
+        _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", pages, " (Ctrl-C ends it)")
         server.serve_forever()
 
 
@@ -94,18 +98,34 @@ class _Handler(WSGIRequestHandler):
         """Do nothing; the base class writes a line to standard error for each request."""
 
 
-def _announce(what: str, address: str, newest: tuple[str, str] | None, remark: str = "") -> None:
-    """Print the address of a page, and the address of the newest study in it."""
+def _announce(what: str, address: str, pages: Mapping[str, str], remark: str = "") -> None:
+    """Print an address, and that of each page there; `pages` has their paths by what they show."""
     print(f"{what} is at {address}{remark}", flush=True)
-    if newest is not None:
-        name, place = newest
-        print(f"newest study, {name}: {address}{place}", flush=True)
+    for shown, path in pages.items():
+        print(f"{shown}: {address}{path}", flush=True)
 
 
-def _newest_run(store: TrackingStore) -> tuple[str, str] | None:
-    """The name of the newest study, and the path of its run in the MLflow UI."""
-    run = newest_study_run(store)
-    return (run.tags["study"], f"/#/experiments/{store.experiment_id}/runs/{run.run_id}") if run else None
+def _pages(store: TrackingStore, name: str | int | None) -> dict[str, str]:
+    """What pages of the MLflow UI show, and their paths: a study's trials and notes, and all studies.
+
+    Args:
+        name: of the study; None for the newest.
+    """
+    if name is not None:
+        check_study_name(str(name))
+    run = newest_study_run(store) if name is None else find_study_run(store, str(name))
+    if run is None:
+        if name is not None:
+            raise RequestError(f"study.name is {name}; {hide_password(store.uri)} has no such study: see makemore ui")
+        return {}
+    study = run.tags["study"]
+    return {
+        f"trials of the newest study, {study}" if name is None else f"trials of {study}": study_view(study).address(
+            store
+        ),
+        "its notes and pictures": run_address(store, run.run_id),
+        "all studies": STUDIES.address(store),
+    }
 
 
 def _free_port(wanted: int) -> int:

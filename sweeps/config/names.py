@@ -1,11 +1,13 @@
-"""The names of studies, of output files, and of a user's own models and tasks."""
+"""The names of studies, of lists, of output files, and of a user's own models and tasks."""
 
+import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from makemore.limits import LimitError
 from sweeps.errors import RequestError
@@ -20,6 +22,26 @@ def check_study_name(name: str, given: str = "study.name is") -> None:
     """Raise RequestError unless `is_study_name(name)`; `given` begins the message."""
     if not is_study_name(name):
         raise RequestError(f"{given} {name!r}; it must be 1 to 100 of a-z, A-Z, 0-9, '.', '_' and '-'")
+
+
+def list_in_study_name(cfg: DictConfig) -> str:
+    """The part of a default study name that tells the list: towns for data.path=towns.txt, a class for an own task."""
+    task = OmegaConf.select(cfg, "task")
+    if isinstance(task, DictConfig) and "_target_" in task:
+        return _as_study_name(str(task["_target_"]).rpartition(".")[2])
+    name = str(OmegaConf.select(cfg, "data.name"))
+    path = OmegaConf.select(cfg, "data.path")  # None where it is missing, which is refused elsewhere
+    return _as_study_name(Path(str(path)).stem) if name == "file" and path else name
+
+
+OmegaConf.register_new_resolver("makemore.list", lambda *, _root_: list_in_study_name(_root_), replace=True)
+
+
+def _as_study_name(name: str) -> str:
+    """At most 60 characters that a study's name may have; a digest where a name has none of them."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = re.sub("[^A-Za-z0-9_.-]+", "-", plain).strip(".-")
+    return words[:60] or hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def check_output(key: str, file: str | None, suffix: str = "") -> None:

@@ -1,7 +1,8 @@
 """What a study came to: its trials, what fresh seeds said about the best of them, and its winner."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ from sweeps.errors import RequestError
 from sweeps.tracking.queries import RunRecord, find_study_run, newest_study_run, study_runs
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.winner import Confirmation, TrialResult, choose_winner, summarize_confirmations
+
+_COUNTED = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class StudyResults:
     confirming: Sequence[RunRecord]  # the runs that confirm trials with fresh seeds
     top: int  # how many of the best trials the study confirms
     seeds: int  # with how many runs each
+    shown: Mapping[str, float]  # the metrics that its own run has
 
     @property
     def complete(self) -> list[RunRecord]:
@@ -67,6 +71,19 @@ class StudyResults:
             confirmed_sd=best.sd if best else None,
         )
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the study's own run shows: counts of its trials, its best and its confirmed dev loss."""
+        counts = Counter(run.state for run in self.trials)
+        metrics = {"trials": float(len(self.trials))}
+        metrics |= {f"trials_{name}": float(counts[state]) for name, state in _COUNTED.items()}
+        line = self.line
+        losses = {"best_dev_loss": line.best_dev_loss, "confirmed_dev_loss": line.confirmed_mean}
+        losses |= {"confirmed_sd": line.confirmed_sd}
+        # What was confirmed of an earlier winner is shown no longer.
+        known = {key: math.nan if loss is None else loss for key, loss in losses.items()}
+        return metrics | {key: loss for key, loss in known.items() if math.isfinite(loss) or key in self.shown}
+
 
 def read_study(store: TrackingStore, name: str) -> StudyResults:
     """A study from its runs in MLflow; without trials if there is no such study."""
@@ -78,6 +95,7 @@ def read_study(store: TrackingStore, name: str) -> StudyResults:
         confirming=study_runs(store, name, "confirm"),
         top=int(rule.get("confirm_top", 0)),
         seeds=int(rule.get("confirm_seeds", 1)),
+        shown=parent.metrics if parent else {},
     )
 
 

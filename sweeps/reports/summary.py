@@ -98,9 +98,19 @@ def _next(study: StudyResults, insight: Insight, asked: Asked, wider: Sequence[s
 
 
 def as_notes(
-    study: StudyResults, insight: Insight | None, space: Space, budget: str, question: str | None = None
+    study: StudyResults,
+    insight: Insight | None,
+    space: Space,
+    budget: str,
+    winner_page: str,
+    question: str | None = None,
 ) -> str:
-    """The same in Markdown, with what was searched; also while the study runs, when no trial may be complete yet."""
+    """The same in Markdown, with what was searched; also while the study runs, when no trial may be complete yet.
+
+    Args:
+        winner_page: the address of the winner's run.
+        question: that the study is to answer.
+    """
     winner = study.winner
     lines = [question, ""] if question else []
     lines += [f"**{counts_in_words(study)}** ({budget}).", ""]
@@ -110,8 +120,8 @@ def as_notes(
         confirmed = ", confirmed with fresh seeds" if study.confirmations else ""
         lines.append(f"Winner{confirmed}: {winner_in_words(study, winner)}")
         lines += [f"- {line}" for line in _lessons(study, winner, insight)]
-        if "diagnosis" in winner.tags:
-            lines.append(f"- its run, {winner.run_id}: {winner.tags['diagnosis']}")
+        diagnosis = f": {winner.tags['diagnosis']}" if "diagnosis" in winner.tags else ""
+        lines.append(f"- its run, with samples, weights and pictures, is [{winner.run_id}]({winner_page}){diagnosis}")
     lines += ["", "| searched | over | of the winner | importance (95 % interval) |", "|---|---|---|---|"]
     for key in space.distributions:
         value = insight.setting.get(key, "-") if insight else "-"

@@ -13,19 +13,31 @@ from sweeps.task.items import Items
 from sweeps.task.run_config import check_overrides, read_run_config
 from sweeps.trials.confirm import ConfirmConfig
 
+_PARTS = ("train", "dev")
+
 
 @dataclass(frozen=True)
 class Identity:
     """A study's objective, space, fixed params and fingerprints of items, each under the name that messages use."""
 
     items: Items
+    fixed: dict[str, str]  # the params that all runs have in common
     record: dict[str, str]
 
     def difference(self, recorded: dict[str, str]) -> str:
         """The differences from a recorded identity, as "KEY was A, is B; ..."; empty if there are none."""
         mine = self.record
-        keys = sorted(key for key in mine.keys() | recorded.keys() if mine.get(key) != recorded.get(key))
+        keys = self._differing(recorded)
         return "; ".join(f"{key} was {recorded.get(key, 'absent')}, is {mine.get(key, 'absent')}" for key in keys)
+
+    def has_other_items(self, recorded: dict[str, str]) -> bool:
+        """Whether a recorded identity differs in nothing but its items."""
+        differing = self._differing(recorded)
+        return bool(differing) and set(differing) <= {f"data {part}" for part in _PARTS}
+
+    def _differing(self, recorded: dict[str, str]) -> list[str]:
+        keys = self.record.keys() | recorded.keys()
+        return sorted(key for key in keys if self.record.get(key) != recorded.get(key))
 
 
 def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig, seeds: Sequence[int]) -> Identity:
@@ -58,13 +70,15 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig, seeds: Sequence[i
     # The rule that chooses the winner must be fixed before the first trial.
     record = {"objective": "dev_loss", "of equal winners": "the first trial"}
     record |= {"confirm.top": str(confirm.top), "confirm.seeds": str(confirm.seeds)}
-    record |= {f"data {part}": items.split.fingerprint(part) for part in ("train", "dev")}
+    record |= {f"data {part}": items.split.fingerprint(part) for part in _PARTS}
     record |= space.describe()
     # Groups that the space chooses among may have different keys; a key is fixed if all runs share its value.
     # Of a user's file, the content counts and not the path.
-    for key, value in params[0].items():
-        if key not in space.distributions and key != "data.path" and all(corner.get(key) == value for corner in params):
-            record[key] = str(value)
+    fixed = {
+        key: str(value)
+        for key, value in params[0].items()
+        if key not in space.distributions and key != "data.path" and all(corner.get(key) == value for corner in params)
+    }
     if len(seeds) > 1:
-        record["seed"] = ", ".join(map(str, seeds))
-    return Identity(items, record)
+        fixed["seed"] = ", ".join(map(str, seeds))
+    return Identity(items, fixed, record | fixed)

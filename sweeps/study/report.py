@@ -15,10 +15,12 @@ from sweeps.reports.studies import StudyResults, read_study
 from sweeps.reports.summary import Asked, as_notes, as_text
 from sweeps.reports.tables import leaderboard_table
 from sweeps.search.space import Setting, Space
+from sweeps.task.items import Items
 from sweeps.tracking.queries import read_reports, study_runs
 from sweeps.tracking.registry import WinningRun, register_winner
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
+from sweeps.tracking.views import run_address
 from sweeps.trials.trials import Trials
 
 _FIRST_SECONDS = 60.0  # a study that runs longer than this gets pictures while it runs
@@ -34,6 +36,7 @@ class StudyReport:
         run: TrackedRun,
         trials: Trials,
         space: Space,
+        items: Items,
         budget: str,
         accepts: Callable[[Setting], bool],
         arguments: Sequence[str],
@@ -41,7 +44,8 @@ class StudyReport:
         register: bool = True,
         asked: Asked = Asked(),  # noqa: B008 - it cannot be changed
     ) -> None:
-        self._store, self._run, self._trials, self._space, self._budget = store, run, trials, space, budget
+        self._store, self._run, self._trials = store, run, trials
+        self._space, self._items, self._budget = space, items, budget
         self._accepts, self._arguments = accepts, arguments
         self._pictures, self._register, self._asked = pictures, register, asked
         self._due = time.monotonic() + _FIRST_SECONDS
@@ -78,8 +82,9 @@ class StudyReport:
             self._draw(study, insight, stills=True)
             _attempt("pictures of the winner", lambda: self._draw_winner(winner.run_id))
         if finished and self._register:
-            digest = winner.tags["weights_digest"]
-            winning = WinningRun(study.name, insight.winner, winner.run_id, digest)
+            digest, items = winner.tags["weights_digest"], self._items
+            data = items.name, items.split.source_digest
+            winning = WinningRun(study.name, insight.winner, winner.run_id, digest, *data)
             _attempt("model in the registry", lambda: register_winner(self._store, winning))
         has_seeds = any("seeds" in run.tags for run in study.trials)
         seeds = study_runs(self._store, study.name, "seed") if has_seeds else []
@@ -100,8 +105,10 @@ class StudyReport:
         if study.winner is not None and study.winner.trial is not None:
             standing = self._trials.standing()
             insight = find_insight(standing, self._space, study.winner.trial, self._accepts)
+        self._run.log_metrics(study.metrics, step=sum(run.state != "RUNNING" for run in study.trials))
+        page = run_address(self._store, study.winner.run_id).removeprefix("/") if study.winner else ""
         self._run.log_tags(
-            {"mlflow.note.content": as_notes(study, insight, self._space, self._budget, self._asked.question)}
+            {"mlflow.note.content": as_notes(study, insight, self._space, self._budget, page, self._asked.question)}
         )
         self._run.log_table("leaderboard", leaderboard_table(leaderboard(study.trials)).drop(columns="reason"))
         self._run.flush()

@@ -23,6 +23,7 @@ from sweeps.tracking.runs import TrackedRun, start_run
 from sweeps.tracking.store import TrackingStore
 
 _MOST_TAG = 500  # characters of a tag's value; longer values are cut
+_MOST_VALUE = 30  # characters of a value in a run's name
 _SHAPE = ("model.block_size", "model.embedding_size", "model.hidden_neurons", "model.order", "model.estimator", "seed")
 
 
@@ -203,7 +204,11 @@ class OpenRun:
             "steps": steps,
         }
         run.log_metrics(all_metrics, step=steps)
-        run.log_tags({**description.tags, "mlflow.note.content": description.note})  # the UI's description of a run
+        note = description.note or (
+            f"Dev loss **{fit.dev_loss:.4f}** ({task.unit}); {all_metrics['parameters']:.0f} weights, "
+            f"{all_metrics['train_seconds']:.1f} s of training."
+        )
+        run.log_tags({**description.tags, "mlflow.note.content": note})  # the UI's description of a run
         with run.artifacts() as folder:
             self._write_config(folder / "config.yaml")
             fingerprint = self.items.split.fingerprint("train")
@@ -265,11 +270,13 @@ def open_run(
     open_store: Callable[[], TrackingStore],
     trial: TrialPlace | None = None,
     rung: RungPlace | None = None,
+    given: Sequence[str] = (),
 ) -> OpenRun:
     """The run that `cfg` asks for, recorded as RUNNING.
 
     Args:
         open_store: called after everything else is checked, because it may create the database.
+        given: the keys that the user gave for a single run, which its name begins with.
 
     Raises:
         RequestError: the request is wrong; a trial is recorded as failed, any other run is not recorded.
@@ -290,7 +297,7 @@ def open_run(
     if "seeds" in tags:
         params["seed"] = tags["seeds"]
     tags |= {"config_hash": config.digest(tags.get("seeds")), "group_hash": config.digest(without=("seed",))}
-    name = rung.name if rung else run_name(params, trial)
+    name = rung.name if rung else run_name(params, trial, given)
     tracked = start_run(open_store(), name, kind, params, tags, items, parent_id)
     return OpenRun(cfg, config, items, tracked, draws=trial is None)
 
@@ -299,12 +306,23 @@ def _cut(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: value[:_MOST_TAG] for key, value in tags.items()}
 
 
-def run_name(params: Mapping[str, object], trial: TrialPlace | None) -> str:
-    """A name that tells runs apart, from the keys that the study searches or the shape of a single run's model."""
-    shape = _SHAPE if "model" in params else tuple(key for key in params if key.startswith("task."))
-    keys = [key for key in (trial.searched if trial else shape) if key in params]
-    values = (f"{params[key]:.3g}" if isinstance(params[key], float) else str(params[key]) for key in keys)
-    words = [f"{key.rpartition('.')[2]}={value}" for key, value in zip(keys, values, strict=True)]
-    seed = [f"seed={params['seed']}"] if trial and trial.kind != "trial" else []
-    first = f"#{trial.number:03d}" if trial else str(params.get("model", params.get("task")))
-    return " ".join([first, *seed, *words])
+def run_name(params: Mapping[str, object], trial: TrialPlace | None, given: Sequence[str] = ()) -> str:
+    """A name that tells runs apart: what the study searches, or what was given for a single run and its model's shape.
+
+    What tells most comes first, because the UI cuts names.
+    """
+    if trial:
+        first, keys = f"#{trial.number:03d}", list(trial.searched)
+        first += f" seed={params['seed']}" if trial.kind != "trial" else ""
+    else:
+        shape = _SHAPE if "model" in params else tuple(key for key in params if key.startswith("task."))
+        first = str(params.get("model", params.get("task")))
+        keys = [key for key in dict.fromkeys([*given, *shape]) if key not in ("model", "task")]
+    words = [f"{key.rpartition('.')[2]}={_short(params[key])}" for key in keys if key in params]
+    return " ".join([first, *words])
+
+
+def _short(value: object) -> str:
+    """A value in a run's name: of a long one, such as a path, the end."""
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _MOST_VALUE else f"…{text[-_MOST_VALUE:]}"

@@ -3,6 +3,7 @@
 import io
 import sys
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import partial
@@ -34,15 +35,18 @@ from sweeps.study.jobs import Jobs
 from sweeps.study.plan import Plan
 from sweeps.study.processes import Processes, usable_cores
 from sweeps.study.progress import News, ProgressLine
+from sweeps.study.record import open_record
 from sweeps.study.report import StudyReport
+from sweeps.study.same_study import check_default_name, check_same
 from sweeps.study.start_from import Inheritance, inherit
 from sweeps.study.weight_limit import weight_limit
 from sweeps.study.worker import Worker
+from sweeps.task.items import Items
 from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import read_run_config
 from sweeps.task.task import Task
 from sweeps.tracking.queries import find_study_run, running
-from sweeps.tracking.runs import TrackedRun, open_study_run
+from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore, find_tracking, open_tracking
 from sweeps.trials.attributes import ASKED, WARM_START
 from sweeps.trials.confirm import ConfirmConfig, confirm_study_name
@@ -112,7 +116,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     sampler = make_sampler(cfg, space, config.seed, allows, in_full)
     make_pruner(cfg, in_full)  # only checks the config before anything starts: each worker makes its own pruner
     # All of it is checked before anything is made.
-    started_before = _check_recorded(config, identity, find_trials(config.name, storage), find_tracking(cfg))
+    started_before = _check_before(config, cfg, storage, identity)
     inheritance = None
     if config.start_from is not None and not started_before:
         inheritance = inherit(config.start_from, storage, identity.record, space)
@@ -124,8 +128,16 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         queue = [(setting, {WARM_START: name}) for name, setting in warm_start if allows(setting)]
     if inheritance is not None and inheritance.winner is not None:
         queue.insert(0, (inheritance.winner, {WARM_START: f"the winner of {inheritance.study}"}))
-    tags = {"space": str(cfg.space.name)}
-    standing, parent = _open_study(config, trials, identity, queue, in_full, inheritance, store, tags)
+    standing, parent = _open_study(
+        config,
+        trials,
+        identity,
+        queue,
+        in_full,
+        inheritance,
+        store,
+        open_run=lambda: open_record(store, config.name, cfg, config.confirm, identity, space),
+    )
     _close_dead_runs(store, config.name, storage)
     n_trials = _count_trials(config, space, sampler, standing)
     trials.study.set_user_attr(ASKED, n_trials)
@@ -149,7 +161,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         deadline=started + config.timeout if config.timeout is not None else None,
     )
     task = read_run_config(jobs.compose(corners(space)[0])).task
-    record = _open_report(config, plan, task, arguments, store, parent, trials)
+    record = _open_report(config, plan, task, identity.items, arguments, store, parent, trials)
     status = "FAILED"
     try:
         taken = _count_taken(plan) if standing.finished >= n_trials else None
@@ -175,6 +187,7 @@ def _open_report(
     config: StudyConfig,
     plan: Plan,
     task: Task,
+    items: Items,
     arguments: list[str],
     store: TrackingStore,
     parent: TrackedRun,
@@ -188,6 +201,7 @@ def _open_report(
         parent,
         trials,
         plan.space,
+        items,
         budget,
         partial(_accepts, plan.jobs),
         [*config_dirs(plan.cfg), *without_passwords(arguments)],
@@ -331,14 +345,16 @@ def _open_study(
     in_full: bool,
     inheritance: Inheritance | None,
     store: TrackingStore,
-    tags: dict[str, str],
+    open_run: Callable[[], TrackedRun],
 ) -> tuple[Standing, TrackedRun]:
     """The standing of the study and its run in MLflow, after starting it or checking that it is the recorded study.
+
+    Args:
+        open_run: opens the run in MLflow.
 
     Raises:
         RequestError: the study is closed or was started differently, or one of the two databases lacks it.
     """
-    tags |= {"confirm_top": str(config.confirm.top), "confirm_seeds": str(config.confirm.seeds)}
     with trials.alone() as standing:
         if not _check_recorded(config, identity, trials, store):
             if inheritance is not None:
@@ -350,7 +366,7 @@ def _open_study(
             trials.study.set_user_attr("identity", identity.record)
         elif in_full:  # it may have been started with too few trials to try every setting
             _queue(trials, standing, queue)
-        return trials.standing(), open_study_run(store, config.name, tags, identity.items)
+        return trials.standing(), open_run()
 
 
 def _queue(trials: Trials, standing: Standing, queue: list[Queued]) -> None:
@@ -360,6 +376,12 @@ def _queue(trials: Trials, standing: Standing, queue: list[Queued]) -> None:
         if setting not in known:
             known.append(setting)
             trials.queue(setting, attributes)
+
+
+def _check_before(config: StudyConfig, cfg: DictConfig, storage: str, identity: Identity) -> bool:
+    """As `_check_recorded`, before anything is opened or made."""
+    check_default_name(config.name, cfg, storage, identity)
+    return _check_recorded(config, identity, find_trials(config.name, storage), find_tracking(cfg))
 
 
 def _check_recorded(
@@ -378,17 +400,14 @@ def _check_recorded(
     if trials is not None:
         trials.check_open()
         recorded = trials.study.user_attrs.get("identity")
-    has_run = store is not None and find_study_run(store, config.name) is not None
-    if recorded is None and has_run:
+    run = find_study_run(store, config.name) if store is not None else None
+    if recorded is None and run:
         raise RequestError(
             f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
             "give the study.storage it was recorded in, or another study.name"
         )
-    if recorded is not None and (difference := identity.difference(recorded)):
-        raise RequestError(
-            f"study.name is {config.name}; that study was started differently ({difference}); "
-            "give another study.name, or the settings it was started with"
-        )
+    if recorded is not None:
+        check_same(config.name, identity, recorded, run)
     before = trials.study.user_attrs.get("start_from") if trials is not None and recorded is not None else None
     if recorded is not None and config.start_from not in (None, before):
         how = f"from {before}" if before else "without it"
@@ -396,7 +415,7 @@ def _check_recorded(
             f"study.start_from is {config.start_from}; study {config.name} was started {how}: leave it out, or give "
             "another study.name"
         )
-    if trials is not None and trials.standing().finished and not has_run:
+    if trials is not None and trials.standing().finished and not run:
         raise RequestError(  # without those runs another trial would win
             f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
             "in tracking.experiment: give the two that it was recorded in, or another study.name"

@@ -16,7 +16,7 @@ from sweeps.task.task import Task
 class Items:
     """The train and dev items of a list, and where they came from."""
 
-    name: str  # of the list, as in data=NAME
+    name: str  # of the list: given_names, names, towns.txt, or the class of an own task
     path: Path | None  # the file of the list, if there is one
     split: Split
 

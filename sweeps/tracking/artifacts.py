@@ -21,6 +21,14 @@ def fetch_artifact(store: TrackingStore, run_id: str, name: str) -> Path:
     return path
 
 
+def find_files(store: TrackingStore, uri: str) -> Path | None:
+    """The folder of files at a URI that MLflow has recorded, as a local path; None if there is none."""
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=store.uri))
+    except (MlflowException, OSError):
+        return None
+
+
 def find_artifact(store: TrackingStore, run_id: str, name: str) -> Path | None:
     """A run's file, as a local path; None if the run has no such file."""
     try:

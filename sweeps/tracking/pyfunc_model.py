@@ -1,4 +1,4 @@
-"""A winner as MLflow loads it: `mlflow.pyfunc.load_model("models:/makemore@champion")`.
+"""A winner as MLflow loads it: `mlflow.pyfunc.load_model("models:/makemore-given_names@champion")`.
 
 Nothing is pickled: MLflow keeps this file beside the weights and runs it when it loads the model.
 """

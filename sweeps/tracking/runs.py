@@ -21,6 +21,9 @@ from sweeps.tracking.versions import version_tags
 
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
 _MOST_METRICS = 1000  # that MLflow takes in one call
+_MOST_PARAMS = 100  # the same
+_MOST_CHARACTERS = 6000  # of a param's value; MLflow would print a warning for each that it cuts
+_MOST_OF_NAME = 250  # characters of a run's name
 
 
 @dataclass
@@ -40,9 +43,16 @@ class TrackedRun:
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Send params at once; none may have been sent with another value. Long values are cut."""
+        rows = [Param(key, str(value)[:_MOST_CHARACTERS]) for key, value in params.items()]
+        for first in range(0, len(rows), _MOST_PARAMS):
+            self.client.log_batch(self.run_id, params=rows[first : first + _MOST_PARAMS])
+
     def log_tags(self, tags: Mapping[str, str]) -> None:
-        """Keep tags, and send them with the next metrics."""
-        self._waiting_tags |= tags
+        """Keep tags, and send them with the next metrics. The reason why a run is not complete is its description."""
+        note = {"mlflow.note.content": f"Not complete: {tags['reason']}"} if "reason" in tags else {}
+        self._waiting_tags |= {**note, **tags}
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """Store a table as JSON, which the UI shows as a table, and as CSV; both replace the last ones of the name."""
@@ -94,19 +104,24 @@ def start_run(
     all_tags = {"kind": kind, **version_tags(), **tags}
     if parent_id:
         all_tags["mlflow.parentRunId"] = parent_id
-    run_id = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name).info.run_id
-    store.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    created = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name[:_MOST_OF_NAME])
+    run = TrackedRun(store.client, created.info.run_id)
+    run.log_params(params)
     if items is not None:
-        store.client.log_inputs(run_id, [dataset_input(items, part) for part in parts])
-    return TrackedRun(store.client, run_id)
+        store.client.log_inputs(run.run_id, [dataset_input(items, part) for part in parts])
+    return run
 
 
-def open_study_run(store: TrackingStore, study: str, tags: Mapping[str, str], items: Items) -> TrackedRun:
-    """The parent run of a study: its existing run, RUNNING again, or a new one."""
+def open_study_run(
+    store: TrackingStore, study: str, params: Mapping[str, Any], tags: Mapping[str, str], items: Items
+) -> TrackedRun:
+    """The parent run of a study: its existing run, RUNNING again, with the params that it lacks; or a new one."""
     existing = find_study_run(store, study)
     if existing is None:
-        return start_run(store, study, "study", {}, {"study": study, **tags}, items)
-    return _reopen(store, existing)
+        return start_run(store, study, "study", params, {"study": study, **tags}, items)
+    run = _reopen(store, existing)
+    run.log_params({key: value for key, value in params.items() if key not in existing.params})
+    return run
 
 
 def open_ladder_run(store: TrackingStore, ladder: str, items: Items) -> TrackedRun:

@@ -27,6 +27,7 @@ from sweeps.databases import close_databases
 from sweeps.look.record import Looks
 from sweeps.task import held_out
 from sweeps.task.held_out import read_test_items
+from sweeps.task.language_model.task import LanguageModel
 from sweeps.task.language_model.weights import load_weights
 from sweeps.tracking.store import MlflowClient
 
@@ -105,7 +106,7 @@ def test_the_look_says_what_a_plain_computation_says_and_is_recorded_in_three_pl
     assert one.info.status == "FINISHED"
     assert one.data.metrics["test_loss"] == result["test_loss"]
     assert one.data.tags["look"] == "1"
-    version = client(study).get_model_version_by_alias("makemore", "champion")
+    version = client(study).get_model_version_by_alias("makemore-given_names", "champion")
     assert version.run_id == result["run_id"]
     assert float(version.tags["test_loss"]) == result["test_loss"]
     assert kinds(study) == {"claim": 1, "result": 1}
@@ -413,7 +414,7 @@ def test_killed_at_any_step_the_same_command_ends_with_one_look_and_the_same_num
             assert result.code == (3 if finished_before else 0)
             listed = makemore("looks")
             assert listed.code == 0, (step, moment, listed.out)
-            champion = client(folder).get_model_version_by_alias("makemore", "champion")
+            champion = client(folder).get_model_version_by_alias("makemore-given_names", "champion")
             assert float(champion.tags["test_loss"]) == expected
             statuses = [one.info.status for one in client(folder).search_runs(["1"], "tags.kind = 'final_test'")]
             assert statuses == ["FINISHED"]
@@ -463,6 +464,17 @@ def test_of_processes_that_race_on_postgresql_exactly_one_looks(
         url = postgresql[0].replace("/study", f"/round{number}")
         monkeypatch.setattr("test_final_test.STORAGE", [f"study.storage='{url}'"])
         check_race(children(folder, 2), folder)
+
+
+def test_a_claim_that_names_the_list_otherwise_is_completed(
+    makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:  # as earlier versions named every list of a user's own
+        patch.setattr(LanguageModel, "source", lambda task: ("file", GIVEN_NAMES))
+        assert child(study, ("evaluate", "before")) == -signal.SIGKILL
+    answer = makemore(*LOOK)
+    assert answer.code == 0, answer.err
+    assert kinds(study) == {"claim": 1, "attempt": 1, "result": 1}
 
 
 def alter(folder: Path, database: str, statement: str) -> None:
@@ -528,7 +540,7 @@ def test_an_experiments_name_that_no_model_can_have_is_no_obstacle(makemore: Mak
     experiment = "tracking.experiment='team/names: a %'"
     assert makemore(*STUDY, experiment).code == 0
     assert makemore(*LOOK, experiment).code == 0
-    assert client(workdir).get_model_version_by_alias("team-names- a -", "champion").tags["study"] == "a"
+    assert client(workdir).get_model_version_by_alias("team-names--a---given_names", "champion").tags["study"] == "a"
 
 
 def test_no_run_but_the_final_one_holds_anything_of_the_test_split(

@@ -82,6 +82,11 @@ def test_an_old_study_goes_on_to_a_larger_total(makemore: Makemore, old_store: P
     assert [trial.value for trial in after[:4]] == [trial.value for trial in before]
     table = json.loads(makemore("compare", "study.name=old", "baseline=old", "format=json").out)  # old and new runs
     assert len(table) == 6
+    client = MlflowClient(tracking_uri=f"sqlite:///{old_store}/mlruns/mlflow.db")
+    [run] = client.search_runs(["1"], "tags.kind = 'study' and tags.study = 'old'")
+    assert (run.data.params["list"], run.data.params["train.steps"]) == ("given_names", "50")
+    assert run.data.metrics["trials"] == 6
+    assert "mlflow.sharedViewState.study-old" in client.get_experiment("1").tags
 
 
 @pytest.mark.slow

@@ -141,6 +141,7 @@ def test_no_column_of_a_moved_database_names_the_old_folder(
         "runs.artifact_uri",
         "model_versions.source",
         "model_versions.storage_location",
+        "logged_models.artifact_location",
     }
     monkeypatch.undo()
     new = old.rename(old.with_name("new"))

@@ -68,7 +68,7 @@ def test_a_finished_study_has_notes_a_leaderboard_pictures_and_a_registered_mode
         with Image.open(path) as image:
             assert np.asarray(image.convert("L")).std() > 5, path  # there is something on it
     [winner] = re.findall(r"winner: trial (\d+)", answer.out)
-    [version] = client(workdir).search_model_versions("name = 'makemore'")
+    [version] = client(workdir).search_model_versions("name = 'makemore-given_names'")
     assert version.tags["trial"] == winner
     assert not list((workdir / "mlruns").rglob("*.pkl"))
 
@@ -80,8 +80,10 @@ def test_the_registered_model_gives_probabilities_and_words(
     assert makemore(*STUDY, "study.n_trials=2", "study.confirm.top=0").code == 0
     assert makemore(*STUDY, "study.n_trials=2", "study.confirm.top=0").code == 0
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workdir}/mlruns/mlflow.db")
-    [version] = client(workdir).search_model_versions("name = 'makemore'")  # one, though the command ran twice
-    model = mlflow.pyfunc.load_model(f"{workdir}/mlruns/artifacts/{version.run_id}/artifacts/model")
+    [version] = client(workdir).search_model_versions(
+        "name = 'makemore-given_names'"
+    )  # one, though the command ran twice
+    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
     contexts = pd.DataFrame({"context": ["", "ma", "a long beginning of a word".replace(" ", "")]})
     probabilities = model.predict(contexts)
     assert probabilities.sum(axis=1).tolist() == pytest.approx([1, 1, 1])
@@ -122,7 +124,7 @@ def test_pictures_take_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(sweeps.study.report.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(StudyReport, "_write_notes", write_notes)
-    record = StudyReport(None, None, None, None, "")  # type: ignore[arg-type]
+    record = StudyReport(None, None, None, None, None, "", None, [])  # type: ignore[arg-type]
     while clock[0] < 3600:
         record.update_if_due()
         clock[0] += 0.5

@@ -73,8 +73,9 @@ class LanguageModel(Task):
         return self._words().words
 
     def source(self) -> tuple[str, Path]:
-        """The name of the list, and its file."""
-        return self.data.name, self._words().path
+        """The name of the list, which for a user's own is its file's name, and its file."""
+        path = self._words().path
+        return path.name if self.data.name == "file" else self.data.name, path
 
     def remarks(self, dev: Sequence[str]) -> Sequence[str]:
         """What is odd about a user's file: a table, a header, mixed Unicode forms, too few words."""
