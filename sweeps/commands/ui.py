@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from omegaconf import DictConfig
@@ -16,10 +17,12 @@ from omegaconf import DictConfig
 from makemore.limits import check
 from sweeps.config.names import is_study_name
 from sweeps.config.reading import read_node
-from sweeps.databases import resolve_url
+from sweeps.databases import original_file, resolve_url, sqlite_file
 from sweeps.tracking.queries import newest_study_run
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.trials.storage import open_storage
+
+_ENDS = "Ctrl-C ends it"
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,25 @@ def serve_ui(cfg: DictConfig) -> None:
     config: UiConfig = read_node(UiConfig, cfg, "")
     store = open_tracking(cfg, create=False)
     if store.uri.startswith("http"):
-        _announce("the MLflow UI", store.uri, _newest_run(store))
+        parts = urlsplit(store.uri.rstrip("/"))
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        _announce("the MLflow UI", address, _newest_run(store))
         return
     port = _free_port(config.port)
-    _announce("the MLflow UI", f"http://127.0.0.1:{port}", _newest_run(store), " in a few seconds (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    _announce(
+        "the MLflow UI",
+        f"http://127.0.0.1:{port}",
+        _newest_run(store),
+        f" in a few seconds ({_ENDS}{_copy_remark(store.uri)})",
+    )
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--uvicorn-opts", "--log-level warning"]
     # The job executors are seven processes that a UI for runs does not need.
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(command, env={**os.environ, **settings}, start_new_session=True)
+    # The address is not on the server's command line, which every user of this machine can read.
+    settings |= {"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_REGISTRY_STORE_URI": store.uri}
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"}
+    server = subprocess.Popen(command, env={**inherited, **settings}, start_new_session=True)
     try:
         code = server.wait()
     finally:
@@ -69,7 +82,7 @@ def serve_dashboard(cfg: DictConfig) -> None:
     from optuna_dashboard import wsgi
 
     config: UiConfig = read_node(UiConfig, cfg, "")
-    url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True)
+    url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True, writes=False)
     storage = open_storage(url)
     studies = [study for study in storage.get_all_studies() if is_study_name(study.study_name)]
     newest = None
@@ -77,7 +90,9 @@ def serve_dashboard(cfg: DictConfig) -> None:
         name = studies[-1].study_name
         newest = (name, f"/dashboard/studies/{storage.get_study_id_from_name(name)}")
     with make_server("127.0.0.1", _free_port(config.port), wsgi(storage), _Server, _Handler) as server:
-        _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", newest, " (Ctrl-C ends it)")
+        _announce(
+            "optuna-dashboard", f"http://127.0.0.1:{server.server_port}", newest, f" ({_ENDS}{_copy_remark(url)})"
+        )
         server.serve_forever()
 
 
@@ -100,6 +115,13 @@ def _announce(what: str, address: str, newest: tuple[str, str] | None, remark: s
     if newest is not None:
         name, place = newest
         print(f"newest study, {name}: {address}{place}", flush=True)
+
+
+def _copy_remark(url: str) -> str:
+    """What is to be said of records that may only be read: the page shows a copy."""
+    file = sqlite_file(url)
+    is_copy = file is not None and original_file(file) != file
+    return "; these records may only be read, so changes are not kept" if is_copy else ""
 
 
 def _newest_run(store: TrackingStore) -> tuple[str, str] | None:
