@@ -59,11 +59,14 @@ class StudyReport:
         """Update the notes, the leaderboard and the page of pictures, at most as often as `_SHARE` allows."""
         started = time.monotonic()
         if started >= self._due:
-            study, insight = self._write_notes()
-            if insight is not None:
-                self._draw(study, insight, stills=False)
+            _attempt("update of the study's run", self._update)
             took = time.monotonic() - started
             self._due = time.monotonic() + max(_FIRST_SECONDS, took / _SHARE)
+
+    def _update(self) -> None:
+        study, insight = self._write_notes()
+        if insight is not None:
+            self._draw(study, insight, stills=False)
 
     def close(self, finished: bool) -> str:
         """The summary for the terminal, empty if no trial is complete; after the last update of the run.
@@ -100,9 +103,7 @@ class StudyReport:
         if study.winner is not None and study.winner.trial is not None:
             standing = self._trials.standing()
             insight = find_insight(standing, self._space, study.winner.trial, self._accepts)
-        self._run.log_tags(
-            {"mlflow.note.content": as_notes(study, insight, self._space, self._budget, self._asked.question)}
-        )
+        self._run.describe(as_notes(study, insight, self._space, self._budget, self._asked.question))
         self._run.log_table("leaderboard", leaderboard_table(leaderboard(study.trials)).drop(columns="reason"))
         self._run.flush()
         return study, insight

@@ -1,5 +1,6 @@
 """Runs as they are recorded: started, opened again, filled and closed."""
 
+import hashlib
 import json
 import tempfile
 import time
@@ -13,12 +14,15 @@ import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from sweeps.errors import hide_passwords
 from sweeps.task.items import Items
 from sweeps.tracking.datasets import dataset_input
 from sweeps.tracking.queries import RunRecord, find_ladder_run, find_study_run
 from sweeps.tracking.store import TrackingStore
 from sweeps.tracking.versions import version_tags
 
+_DESCRIPTION = "mlflow.note.content"
+_DESCRIBED = "description_digest"  # of the description that was written here last
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
 _MOST_METRICS = 1000  # that MLflow takes in one call
 
@@ -43,6 +47,13 @@ class TrackedRun:
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Keep tags, and send them with the next metrics."""
         self._waiting_tags |= tags
+
+    def describe(self, text: str) -> None:
+        """Send the UI's description of the run, unless its user has written another since the last one."""
+        tags = self.client.get_run(self.run_id).data.tags
+        shown, ours = tags.get(_DESCRIPTION), tags.get(_DESCRIBED)
+        if not shown or ours in (None, _digest(shown)):
+            self.log_tags({_DESCRIPTION: text, _DESCRIBED: _digest(text)})
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """Store a table as JSON, which the UI shows as a table, and as CSV; both replace the last ones of the name."""
@@ -74,6 +85,10 @@ class TrackedRun:
         self._flushed = time.monotonic()
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def start_run(
     store: TrackingStore,
     name: str,
@@ -95,7 +110,7 @@ def start_run(
     if parent_id:
         all_tags["mlflow.parentRunId"] = parent_id
     run_id = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name).info.run_id
-    store.client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
+    store.client.log_batch(run_id, params=[Param(key, hide_passwords(str(value))) for key, value in params.items()])
     if items is not None:
         store.client.log_inputs(run_id, [dataset_input(items, part) for part in parts])
     return TrackedRun(store.client, run_id)
