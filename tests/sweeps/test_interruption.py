@@ -2,6 +2,8 @@
 
 import signal
 import threading
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -56,6 +58,53 @@ def test_the_handlers_are_given_back() -> None:
     with Interruption().watched():
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] != before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def be_interrupted_in_a_destructor() -> None:
+    Breaks()  # what is raised there goes nowhere
+    time.sleep(10)
+
+
+class Breaks:
+    """Is interrupted while it is destroyed."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_that_python_drops_comes_again() -> None:
+    interruption = Interruption()
+    with interruption.watched(), pytest.raises(KeyboardInterrupt), interruption.allowed():
+        be_interrupted_in_a_destructor()
+    assert interruption.times == 1
+
+
+def test_an_interruption_that_nobody_acted_on_is_known_to_the_next() -> None:
+    outer, inner = Interruption(), Interruption()
+    with outer.watched():
+        with suppress(KeyboardInterrupt), outer.allowed():
+            signal.raise_signal(signal.SIGINT)
+        with inner.watched(), pytest.raises(KeyboardInterrupt):
+            inner.check()
+
+
+def test_what_takes_too_long_after_an_interruption_is_ended() -> None:
+    interruption = Interruption()
+    with interruption.watched(patience=0.1), interruption.held_back():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+    with interruption.watched():
+        time.sleep(0.2)  # nothing comes afterwards
+
+
+def test_the_third_ctrl_c_raises_anywhere() -> None:
+    interruption = Interruption()
+    with interruption.watched(), interruption.held_back():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_in_a_thread_there_is_nothing_to_watch() -> None:
