@@ -4,8 +4,12 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
+import optuna
 import pytest
+from conftest import Makemore
+from fake_tasks import FAKE
 
 from sweeps.study.interruption import Interruption
 
@@ -118,3 +122,11 @@ def test_in_a_thread_there_is_nothing_to_watch() -> None:
     thread.start()
     thread.join()
     assert done == ["worked"]
+
+
+def test_a_task_that_swallows_an_interruption_is_ended_at_its_next_report(makemore: Makemore, workdir: Path) -> None:
+    slow = ("task=swallows", "task.seconds=0.01", "task.level=1.0,2.0")
+    answer = makemore("sweep", *FAKE, *slow, "study.name=a", "study.n_trials=2", "study.workers=1")
+    assert answer.code == 130, answer.err
+    trials = optuna.load_study(study_name="a", storage=f"sqlite:///{workdir}/mlruns/study.db").trials
+    assert [trial.state.name for trial in trials if trial.state.name != "WAITING"] == ["FAIL"]
