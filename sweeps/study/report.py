@@ -59,14 +59,15 @@ class StudyReport:
         """Update the notes, the leaderboard and the page of pictures, at most as often as `_SHARE` allows."""
         started = time.monotonic()
         if started >= self._due:
-            _attempt("update of the study's run", self._update)
+            try:
+                study, insight = self._write_notes()
+            except Exception as error:
+                _say_why_not("update of the study's run", error)
+            else:
+                if insight is not None:
+                    self._draw(study, insight, stills=False)
             took = time.monotonic() - started
             self._due = time.monotonic() + max(_FIRST_SECONDS, took / _SHARE)
-
-    def _update(self) -> None:
-        study, insight = self._write_notes()
-        if insight is not None:
-            self._draw(study, insight, stills=False)
 
     def close(self, finished: bool) -> str:
         """The summary for the terminal, empty if no trial is complete; after the last update of the run.
@@ -142,4 +143,8 @@ def _attempt(what: str, action: Callable[[], Any]) -> None:
     try:
         action()
     except Exception as error:
-        print(f"makemore: no {what}: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+        _say_why_not(what, error)
+
+
+def _say_why_not(what: str, error: Exception) -> None:
+    print(f"makemore: no {what}: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
