@@ -67,7 +67,7 @@ def resolve_url(key: str, url: str, table: str, must_exist: bool = False, writes
         check_link(key, shown, path)
         if not writes and path.is_file() and os.access(path, os.R_OK) and not _is_writable(path):
             path = _copy_to_read(path)
-        tables = _check_sqlite(key, shown, path, table)
+        tables = _check_sqlite(key, shown, path, table) if writes or path.exists() else set()
         if must_exist and not tables:
             raise NoRecords(f"{key} is {shown}; there are no records yet: start with makemore sweep")
         return str(parsed.set(drivername=_SQLITE, database=str(path)).render_as_string(hide_password=False))
