@@ -182,7 +182,7 @@ def load_study(name: str | None = None, *overrides: str) -> Study:
     with _hydra():
         cfg = _compose("records", list(overrides))
     store = open_tracking(cfg, create=False)
-    storage = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True)
+    storage = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True, writes=False)
     return Study(find_study(store, name), store, storage)
 
 

@@ -2,15 +2,19 @@
 
 import gc
 import importlib
-import io
 import os
-import signal
+import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
+from io import StringIO
 from typing import Any, NoReturn
 
-from sweeps.tracking.quiet import quiet_mlflow
+from sweeps.commands.streams import guard_streams
+from sweeps.errors import hide_passwords
+from sweeps.study.interruption import Interruption
+from sweeps.tracking.quiet import bound_waits, quiet_mlflow
 
 HELP = """\
 makemore: hyperparameter sweeps for small character-level language models
@@ -45,23 +49,29 @@ _TASKS = {  # the function of each command: it takes the composed config and ret
     "dashboard": "sweeps.commands.ui.serve_dashboard",
 }
 COMMANDS = ("train", "sweep", *list(_TASKS)[1:])
+_PLAIN_WORD = re.compile(r"[\w/.@+~-]+=[\w/.:-]*|-.*")
 DONE, FAILED, WRONG_REQUEST, SPENT, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+_interruption = Interruption()
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    _interruption.install()
+    outlet = guard_streams()
     quiet_mlflow()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
-            stream.reconfigure(errors="backslashreplace")  # a terminal may lack the letters of a word
+    bound_waits()
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated study ends like an interrupted study
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
+        with _interruption.allowed():
+            code = run(sys.argv[1:])
     except KeyboardInterrupt:
         code = _interrupted()
-    except BrokenPipeError:  # the reader of our output closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if _interruption.times and code != INTERRUPTED:  # something on the way has swallowed what it raised
+        code = _interrupted()
+    sys.stdout.flush()
+    if outlet is not None and outlet.is_full and code == DONE:
+        print(f"makemore: standard output could not be written: {outlet.error}", file=sys.stderr)
         code = FAILED
     if "sweeps.databases" in sys.modules:
         sys.modules["sweeps.databases"].close_databases()
@@ -119,7 +129,12 @@ def _run_hydra(command: str, arguments: list[str]) -> None:
         except Exception as error:
             raised.append(error)  # if Hydra saw the error, it would print a line of its own
 
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+    explained = StringIO()
+    try:
+        with redirect_stdout(explained) if explains else nullcontext():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+    finally:
+        print(hide_passwords(explained.getvalue()), end="")
     if raised:
         raise raised[0]
 
@@ -134,15 +149,21 @@ def _explain(command: str, config_name: str, cfg: Any) -> str:
 
 
 def _import(module: str) -> None:
-    """Import a command's module without looking for garbage: imports leave none, and the search would take a second."""
+    """Import a command's module.
+
+    Without looking for garbage: imports leave none, and the search would take a second. And in one piece: many modules
+    do not survive being interrupted halfway, or swallow it.
+    """
     gc.disable()
     try:
-        importlib.import_module(module)
-        if module == _TASKS["train"].rpartition(".")[0]:  # with --multirun it is a study
-            importlib.import_module("sweeps.study.study")
+        with _interruption.held_back():
+            importlib.import_module(module)
+            if module == _TASKS["train"].rpartition(".")[0]:  # with --multirun it is a study
+                importlib.import_module("sweeps.study.study")
     finally:
         gc.freeze()
         gc.enable()
+    _interruption.check()
     if "sweeps.trials.storage" in sys.modules:
         sys.modules["sweeps.trials.storage"].quiet_optuna()
 
@@ -188,9 +209,9 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
         return _interrupted(command)
     except SystemExit as error:  # some of Hydra's options end this way, as --version does
         return error.code if isinstance(error.code, int) else FAILED
-    except BrokenPipeError:
-        raise
     except Exception as error:
+        if _interruption.times:  # the interruption was raised where another error came of it
+            return _interrupted(command)
         if os.environ.get("MAKEMORE_TRACEBACK"):
             raise
         kind = "" if type(error).__module__.startswith(("makemore.", "sweeps.")) else f"{type(error).__name__}: "
@@ -218,7 +239,7 @@ def _interrupted(command: str = "") -> int:
 
 
 def _refuse(message: str) -> int:
-    print(f"makemore: {message}", file=sys.stderr)
+    print(f"makemore: {hide_passwords(message)}", file=sys.stderr)
     return WRONG_REQUEST
 
 
@@ -227,9 +248,16 @@ def _completed_command(arguments: list[str]) -> list[str]:
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
     if len(words) > 1 and words[1] in COMMANDS and (len(words) > 2 or line.endswith(" ")):
-        os.environ["COMP_LINE"] = line.replace(f" {words[1]}", "", 1)
+        # Of the words that are complete, only a plain choice of a group changes what can follow; Hydra reads the
+        # line with quotes and all, and gives up at sweep words.
+        *before, last = [*words[2:], *([""] if line.endswith(" ") else [])]
+        os.environ["COMP_LINE"] = " ".join([words[0], *filter(_PLAIN_WORD.fullmatch, before), last])
         return [words[1], *arguments]
     if "query=bash" in arguments:
         print(" ".join(COMMANDS))
         sys.exit(DONE)
     return ["train", *arguments]
+
+
+if __name__ == "__main__":
+    main()

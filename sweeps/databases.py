@@ -1,10 +1,14 @@
 """Addresses, engines and locks of the databases that hold records."""
 
+import atexit
+import functools
 import hashlib
 import os
 import re
+import shutil
 import socket
 import sqlite3
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -20,7 +24,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
-from sweeps.errors import RequestError
+from sweeps.errors import RequestError, hide_passwords
 
 _CONNECT_SECONDS = 5.0
 _BUSY_SECONDS = 60.0  # how long a process waits for others that write to the same SQLite file
@@ -32,7 +36,7 @@ class NoRecords(RequestError):
     """There are no records yet, where some were to be read."""
 
 
-def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str:
+def resolve_url(key: str, url: str, table: str, must_exist: bool = False, writes: bool = True) -> str:
     """A URL that means the same from every folder, of a place that can be reached.
 
     A SQLite path becomes absolute, in the spelling of `sqlite_url`; nothing is written yet. A host is asked whether it
@@ -41,6 +45,8 @@ def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str
     Args:
         table: a SQLite database that has tables must have this one, or it belongs to another program.
         must_exist: whether a SQLite file must be there already, with tables.
+        writes: False where nothing is going to be written. A SQLite file that may only be read is then copied, because
+            Optuna and MLflow open a file for writing, and the URL is that of the copy.
 
     Raises:
         NoRecords: a SQLite file that must exist does not, or has no tables.
@@ -50,7 +56,7 @@ def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str
         parsed = make_url(url)
     except (ArgumentError, ValueError, TypeError):
         raise RequestError(
-            f"{key} is {re.sub('//[^@/]*@', '//***@', str(url))}; it must be a URL such as "
+            f"{key} is {hide_passwords(re.sub('//[^@/]*@', '//***@', str(url)))}; it must be a URL such as "
             "sqlite:///folder/file.db or http://127.0.0.1:5000"
         ) from None
     shown = hide_password(url)
@@ -58,7 +64,10 @@ def resolve_url(key: str, url: str, table: str, must_exist: bool = False) -> str
         if not parsed.database or parsed.database == ":memory:":
             raise RequestError(f"{key} is {shown}; it must name a file, as sqlite:///folder/file.db does")
         path = Path(os.path.expanduser(parsed.database)).absolute()  # noqa: PTH111 - Path raises where it cannot
-        tables = _check_sqlite(key, shown, path, table)
+        check_link(key, shown, path)
+        if not writes and path.is_file() and os.access(path, os.R_OK) and not _is_writable(path):
+            path = _copy_to_read(path)
+        tables = _check_sqlite(key, shown, path, table) if writes or path.exists() else set()
         if must_exist and not tables:
             raise NoRecords(f"{key} is {shown}; there are no records yet: start with makemore sweep")
         return str(parsed.set(drivername=_SQLITE, database=str(path)).render_as_string(hide_password=False))
@@ -90,7 +99,7 @@ def sqlite_url(path: Path) -> str:
 def hide_password(url: str) -> str:
     """A database's or server's URL as it may be shown and stored: without its password; a SQLite path in plain text."""
     parsed = make_url(url)
-    shown = parsed.render_as_string(hide_password=True)
+    shown = hide_passwords(parsed.render_as_string(hide_password=True))
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return shown
     path = re.sub("%(?=[0-9A-Fa-f]{2})", "%25", parsed.database).replace("?", "%3F")  # what would be read otherwise
@@ -215,22 +224,79 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
 
 
+def check_folder(key: str, shown: str, folder: Path) -> None:
+    """Raise RequestError unless files can be made in a folder, which need not be there yet."""
+    check_link(key, shown, folder)
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not nearest.is_dir():
+        raise RequestError(f"{key} is {shown}; {nearest} is not a folder: move it away, or name another")
+    if not os.access(nearest, os.W_OK):
+        raise RequestError(f"{key} is {shown}; nothing can be written in {nearest}; name another folder")
+
+
+def check_link(key: str, shown: str, path: Path) -> None:
+    """Raise RequestError if a path, or a folder above it, is a link that leads nowhere."""
+    for link in (path, *path.parents):
+        if link.is_symlink() and not link.exists():
+            raise RequestError(
+                f"{key} is {shown}; {link} is a link to {link.readlink()}, which does not exist: make that, or remove "
+                "the link"
+            )
+
+
 def _check_sqlite(key: str, url: str, path: Path, table: str) -> set[str]:
     """The tables of the file, none where there is no file."""
     try:
-        if path.exists():
-            # Asked, and not tried: closing a file drops the locks that this process's connections have on it.
-            if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-                raise RequestError(f"{key} is {url}; {path} cannot be written; name another file")
-            tables = _tables(path)
-            if tables and table not in tables:
-                raise RequestError(f"{key} is {url}; {path} is the database of something else; name another file")
-            return tables
-        folder = next(parent for parent in path.parents if parent.exists())
+        if not path.exists():
+            check_folder(key, url, path.parent)
+            return set()
+        # Asked, and not tried: closing a file drops the locks that this process's connections have on it.
+        if not path.is_file() or not os.access(path, os.R_OK) or not _is_writable(path):
+            raise RequestError(f"{key} is {url}; {path} cannot be written; name another file")
+        tables = _tables(path)
+        if tables and table not in tables:
+            raise RequestError(f"{key} is {url}; {path} is the database of something else; name another file")
+        return tables
     except OSError as error:
         raise RequestError(f"{key} is {url}; {path} cannot be written ({error.strerror}); name another file") from None
     except sqlite3.DatabaseError:
         raise RequestError(f"{key} is {url}; {path} is not a SQLite database; name another file") from None
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise RequestError(f"{key} is {url}; nothing can be written in {folder}; name another folder")
-    return set()
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether a SQLite file can be written, which needs files beside it."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+_copies: dict[Path, Path] = {}  # of files that may only be read: the original of each copy
+
+
+def original_file(path: Path) -> Path:
+    """The file of which a SQLite file is a copy to read; the file itself if it is none."""
+    return _copies.get(path, path)
+
+
+def _copy_to_read(path: Path) -> Path:
+    """A copy of a SQLite file that may only be read, in a temporary folder that ends with this process."""
+    logs = [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm")]
+    state = [(file.stat().st_size, file.stat().st_mtime_ns) for file in (path, logs[0]) if file.exists()]
+    return _copied(path, str(state), all(log.exists() for log in logs))
+
+
+@functools.cache
+def _copied(path: Path, state: str, in_use: bool) -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="makemore-")
+    atexit.register(folder.cleanup)
+    copy = Path(folder.name) / path.name
+    if in_use:  # a process that may write it has it open: its log is read with it, in one piece
+        with (
+            closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    else:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.exists():
+                shutil.copyfile(file, copy.with_name(file.name))
+    _copies[copy] = path
+    return copy

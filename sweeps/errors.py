@@ -1,5 +1,19 @@
 """What a user is told in one line."""
 
+import re
+
+_PASSWORDS = (
+    re.compile(r"(:/{1,2}[^\s:/@]*:)[^\s@]+(?=@)"),  # scheme://user:password@host; a path has lost a slash
+    re.compile(r"([?&]\w*password=)[^\s&]+?(?=['\"]?(?:[\s&]|$))"),  # ?user=me&password=secret
+)
+
+
+def hide_passwords(text: str) -> str:
+    """A text as it may be shown and stored: without the passwords of URLs in it."""
+    for password in _PASSWORDS:
+        text = password.sub(r"\1***", text)
+    return text
+
 
 class RequestError(Exception):
     """The request is wrong (exit code 2): the message names key, value, limit and cure. Nothing was started."""

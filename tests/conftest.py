@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -149,9 +150,27 @@ def names_file() -> Path:
     return Path(folder) / "names.txt"
 
 
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server with records of its own."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the server and to its workers."""
+        os.killpg(self.process.pid, number)
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+def server(mlflow_server: Server) -> str:
     """The address of an MLflow server with records of its own."""
+    return mlflow_server.address
+
+
+@pytest.fixture
+def mlflow_server(tmp_path: Path) -> Iterator[Server]:
+    """An MLflow server with records of its own, which a test may stop."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -162,6 +181,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         cwd=tmp_path / "server",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 60
@@ -173,9 +193,11 @@ def server(tmp_path: Path) -> Iterator[str]:
             except OSError:
                 assert time.monotonic() < deadline, "the server did not start within a minute"
                 time.sleep(0.2)
-        yield address
+        yield Server(address, process)
     finally:
-        process.terminate()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGCONT)
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
 
 

@@ -252,7 +252,7 @@ def _record(run: TrackedRun, table: pd.DataFrame, remarks: list[str], picture: s
     figure = draw(table)
     shown = "\n\n".join([to_markdown(formatted(table.drop(columns="run_id"))), *remarks])
     run.log_metrics({"dev_loss": table["dev_loss"].iloc[-1]})
-    run.log_tags({"mlflow.note.content": shown})  # the UI's description of a run
+    run.describe(shown)
     with run.artifacts() as folder:
         (folder / "ladder.csv").write_text(to_csv(table) + "\n", encoding="utf-8")
         (folder / "ladder.md").write_text(shown + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from makemore.lr_range import LrRange, LrRangeResult, lr_range_test
+from sweeps.config.messages import reason
 from sweeps.config.names import check_output
 from sweeps.config.reading import read_node
 from sweeps.errors import RequestError
@@ -73,7 +74,7 @@ def lr_find(cfg: DictConfig) -> str:
         if picture is not None:
             _draw(result, Path(picture))
     except BaseException as error:
-        run.end("FAILED", {"reason": f"{type(error).__name__}: {error}"})
+        run.end("FAILED", {"reason": reason(error)})
         raise
     run.end("FINISHED")
     end = f"diverged at {result.lr[-1]:.2g}" if result.diverged else f"had not diverged by {result.lr[-1]:.2g}"

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Any
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from omegaconf import DictConfig
@@ -17,12 +18,14 @@ from omegaconf import DictConfig
 from makemore.limits import check
 from sweeps.config.names import check_study_name, is_study_name
 from sweeps.config.reading import read_node
-from sweeps.databases import hide_password, resolve_url
+from sweeps.databases import hide_password, original_file, resolve_url, sqlite_file
 from sweeps.errors import RequestError
 from sweeps.tracking.queries import find_study_run, newest_study_run
 from sweeps.tracking.store import TrackingStore, open_tracking
 from sweeps.tracking.views import STUDIES, run_address, study_view
 from sweeps.trials.storage import open_storage
+
+_ENDS = "Ctrl-C ends it"
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,21 @@ def serve_ui(cfg: DictConfig) -> None:
     store = open_tracking(cfg, create=False)
     pages = _pages(store, cfg.study.name)
     if store.uri.startswith("http"):
-        _announce("the MLflow UI", store.uri.rstrip("/"), pages)
+        parts = urlsplit(store.uri.rstrip("/"))
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        _announce("the MLflow UI", address, pages)
         return
     port = _free_port(config.port)
-    _announce("the MLflow UI", f"http://127.0.0.1:{port}", pages, " in a few seconds (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    remark = f" in a few seconds ({_ENDS}{_copy_remark(store.uri)})"
+    _announce("the MLflow UI", f"http://127.0.0.1:{port}", pages, remark)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--uvicorn-opts", "--log-level warning"]
     # The job executors are seven processes that a UI for runs does not need.
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(command, env={**os.environ, **settings}, start_new_session=True)
+    # The address is not on the server's command line, which every user of this machine can read.
+    settings |= {"MLFLOW_BACKEND_STORE_URI": store.uri, "MLFLOW_REGISTRY_STORE_URI": store.uri}
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"}
+    server = subprocess.Popen(command, env={**inherited, **settings}, start_new_session=True)
     try:
         code = server.wait()
     finally:
@@ -73,7 +82,7 @@ def serve_dashboard(cfg: DictConfig) -> None:
     from optuna_dashboard import wsgi
 
     config: UiConfig = read_node(UiConfig, cfg, "")
-    url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True)
+    url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True, writes=False)
     storage = open_storage(url)
     studies = [study for study in storage.get_all_studies() if is_study_name(study.study_name)]
     pages = {}
@@ -81,7 +90,8 @@ def serve_dashboard(cfg: DictConfig) -> None:
         name = studies[-1].study_name
         pages[f"newest study, {name}"] = f"/dashboard/studies/{storage.get_study_id_from_name(name)}"
     with make_server("127.0.0.1", _free_port(config.port), wsgi(storage), _Server, _Handler) as server:
-        _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", pages, " (Ctrl-C ends it)")
+        remark = f" ({_ENDS}{_copy_remark(url)})"
+        _announce("optuna-dashboard", f"http://127.0.0.1:{server.server_port}", pages, remark)
         server.serve_forever()
 
 
@@ -126,6 +136,13 @@ def _pages(store: TrackingStore, name: str | int | None) -> dict[str, str]:
         "its notes and pictures": run_address(store, run.run_id),
         "all studies": STUDIES.address(store),
     }
+
+
+def _copy_remark(url: str) -> str:
+    """What is to be said of records that may only be read: the page shows a copy."""
+    file = sqlite_file(url)
+    is_copy = file is not None and original_file(file) != file
+    return "; these records may only be read, so changes are not kept" if is_copy else ""
 
 
 def _free_port(wanted: int) -> int:

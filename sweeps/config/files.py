@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from sweeps.errors import hide_passwords
+
 
 def conf_dir() -> Path:
     """The folder of the config tree: in a checkout beside the packages, in an installed wheel inside `sweeps`."""
@@ -14,5 +16,12 @@ def conf_dir() -> Path:
 
 
 def write_yaml(path: Path, tree: Any) -> None:
-    """Write a tree of plain values as YAML that OmegaConf reads."""
-    OmegaConf.save(OmegaConf.create(tree), path)
+    """Write a tree of plain values, or a config, as YAML that OmegaConf reads; without the passwords of URLs in it."""
+    text = OmegaConf.to_yaml(tree if OmegaConf.is_config(tree) else OmegaConf.create(tree))
+    path.write_text(hide_passwords(text), encoding="utf-8")
+
+
+def has_passwords(tree: Any) -> bool:
+    """Whether a config has URLs with passwords in it, other than by an interpolation."""
+    text = OmegaConf.to_yaml(tree)
+    return hide_passwords(text) != text

@@ -7,13 +7,18 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from sweeps.errors import hide_passwords
+
 NAMED_GROUPS = ("task", "data", "model", "optimizer", "schedule")  # `name` says which file of the group was chosen
 OWN_GROUPS = ("task", "model", "space", "experiment")  # groups to which users add files of their own
 _NOISE = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error and of its cause in one line; a mistyped name is answered with the likely name."""
+    """The message of an error and of its cause in one line, without passwords.
+
+    A mistyped name is answered with the likely name.
+    """
     if isinstance(error, MissingConfigException) and error.options:
         group, _, wanted = str(error.missing_cfg_file).rpartition("/")
         own = (
@@ -32,7 +37,12 @@ def one_line(error: BaseException) -> str:
         lines += [line.strip() for line in str(error.__cause__).splitlines()]
     if isinstance(error, OverrideParseException):
         lines.append("quote a value that has special characters, as in 'data.path=\"~/towns.txt\"'")
-    return "; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(_NOISE)))
+    return hide_passwords("; ".join(dict.fromkeys(line for line in lines if line and not line.startswith(_NOISE))))
+
+
+def reason(error: BaseException) -> str:
+    """What ended a run, as it is recorded: the kind of an error and its message, without passwords."""
+    return hide_passwords(f"{type(error).__name__}: {error}")
 
 
 def any_of(given: str, names: Sequence[str]) -> str:

@@ -43,7 +43,7 @@ def list_looks(cfg: DictConfig) -> str:
         ChainBroken: a record was altered, or a copy in MLflow differs. The message is the list with what is broken.
     """
     config: LooksConfig = read_node(LooksConfig, cfg, "")
-    url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
+    url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True, writes=False)
     looks = Looks(url)
     name = None if cfg.study.name is None else str(cfg.study.name)
     records = looks.records(name)

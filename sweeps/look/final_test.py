@@ -67,7 +67,7 @@ def final_test(cfg: DictConfig) -> str:
         )
     check_study_name(str(name))
     url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True)
-    store = open_tracking(cfg, create=False)
+    store = open_tracking(cfg, create=False, writes=True)
     trials = open_trials(str(name), url, create=False)
     confirm = find_trials(confirm_study_name(trials.name), url)
     places = Places(Looks(url), find_ledger(cfg), store)

@@ -26,7 +26,7 @@ def find_ledger(cfg: DictConfig) -> Looks | None:
     Raises:
         RequestError: not a database, or one that cannot be read.
     """
-    url = _url(cfg)
+    url = _url(cfg, writes=False)
     return Looks(url, by=STUDY_ID) if url is not None and has_table(url, "looks") else None
 
 
@@ -36,7 +36,7 @@ def make_ledger(cfg: DictConfig) -> Looks | None:
     Raises:
         RequestError: it cannot be written.
     """
-    url = _url(cfg)
+    url = _url(cfg, writes=True)
     if url is None:
         return None
     ledger = Looks(url, by=STUDY_ID)
@@ -65,10 +65,10 @@ def find_study_id(trials: Trials) -> str | None:
     return trials.study.user_attrs.get(STUDY_ID)
 
 
-def _url(cfg: DictConfig) -> str | None:
+def _url(cfg: DictConfig, writes: bool) -> str | None:
     given = cfg.looks.ledger
     if given is None:
         return None
     if given == PERSON:
         given = sqlite_url(user_state_path("makemore") / "looks.db")
-    return resolve_url("looks.ledger", str(given), table="looks")
+    return resolve_url("looks.ledger", str(given), table="looks", writes=writes)

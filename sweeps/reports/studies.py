@@ -9,7 +9,7 @@ from functools import cached_property
 from sweeps.config.names import check_study_name
 from sweeps.databases import hide_password
 from sweeps.errors import RequestError
-from sweeps.tracking.queries import RunRecord, find_study_run, newest_study_run, study_runs
+from sweeps.tracking.queries import RunRecord, find_study_run, newest_study_run, restore_with, study_runs
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.winner import Confirmation, TrialResult, choose_winner, summarize_confirmations
 
@@ -36,6 +36,7 @@ class StudyResults:
     name: str
     trials: Sequence[RunRecord]
     confirming: Sequence[RunRecord]  # the runs that confirm trials with fresh seeds
+    deleted: Sequence[RunRecord]  # trials and confirming runs that were deleted in the MLflow UI: they still count
     top: int  # how many of the best trials the study confirms
     seeds: int  # with how many runs each
     shown: Mapping[str, float]  # the metrics that its own run has
@@ -48,13 +49,29 @@ class StudyResults:
     @cached_property
     def confirmations(self) -> list[Confirmation]:
         """What fresh seeds said about the best trials, the lowest mean first; empty until all of them are done."""
-        return summarize_confirmations(_results(self.trials), _results(self.confirming), self.top, self.seeds)
+        confirming = [*self.confirming, *(run for run in self.deleted if run.kind == "confirm")]
+        return summarize_confirmations(_results(self._all_trials), _results(confirming), self.top, self.seeds)
 
     @cached_property
     def winner(self) -> RunRecord | None:
-        """The trial that won; None if no trial is complete."""
-        result = choose_winner(_results(self.trials), self.confirmations)
-        return next((run for run in self.complete if result is not None and run.trial == result.number), None)
+        """The trial that won; None if no trial is complete.
+
+        Raises:
+            RequestError: its run was deleted in the MLflow UI.
+        """
+        result = choose_winner(_results(self._all_trials), self.confirmations)
+        complete = [run for run in self._all_trials if run.state == "COMPLETE"]
+        winner = next((run for run in complete if result is not None and run.trial == result.number), None)
+        if winner is not None and winner.is_deleted:
+            raise RequestError(
+                f"study.name is {self.name}; the run of its winner, trial {winner.trial}, was deleted in MLflow: "
+                + restore_with([winner.run_id])
+            )
+        return winner
+
+    @property
+    def _all_trials(self) -> list[RunRecord]:
+        return [*self.trials, *(run for run in self.deleted if run.kind == "trial")]
 
     @property
     def line(self) -> StudyLine:
@@ -87,12 +104,14 @@ class StudyResults:
 
 def read_study(store: TrackingStore, name: str) -> StudyResults:
     """A study from its runs in MLflow; without trials if there is no such study."""
-    parent = find_study_run(store, name)
+    parent = find_study_run(store, name, deleted=True)
     rule = parent.tags if parent else {}
+    trials, confirming = study_runs(store, name, deleted=True), study_runs(store, name, "confirm", deleted=True)
     return StudyResults(
         name=name,
-        trials=study_runs(store, name),
-        confirming=study_runs(store, name, "confirm"),
+        trials=[run for run in trials if not run.is_deleted],
+        confirming=[run for run in confirming if not run.is_deleted],
+        deleted=[run for run in (*trials, *confirming) if run.is_deleted],
         top=int(rule.get("confirm_top", 0)),
         seeds=int(rule.get("confirm_seeds", 1)),
         shown=parent.metrics if parent else {},

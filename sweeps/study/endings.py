@@ -10,6 +10,8 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
+from sweeps.config.messages import reason
+from sweeps.errors import hide_passwords
 from sweeps.study.runs import RunOutcome
 from sweeps.tracking.queries import running
 from sweeps.tracking.runs import TrackedRun
@@ -52,19 +54,21 @@ def ending_of(error: BaseException) -> Ending:
         case TrialPruned():
             return Ending(TrialState.PRUNED, str(error))
         case Diverged():
-            return Ending(TrialState.PRUNED, f"{type(error).__name__}: {error}")
+            return Ending(TrialState.PRUNED, reason(error))
         case Stopped() | KeyboardInterrupt():
             return Ending(TrialState.FAIL, INTERRUPTED)
         case GivenUp():
             return Ending(TrialState.FAIL, GIVEN_UP)
         case Exception():
-            return Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
+            return Ending(TrialState.FAIL, reason(error))
     raise error
 
 
 def tell_ending(trials: Trials, trial: Trial, ending: Ending, run_id: str | None = None) -> bool:
     """Tell Optuna how a trial ended; False if the trial had been given up as dead."""
-    attributes: dict[str, object] = {REASONS[ending.state]: ending.reason} if ending.reason else {}
+    attributes: dict[str, object] = {}
+    if ending.reason:
+        attributes[REASONS[ending.state]] = hide_passwords(ending.reason)
     attributes |= {"run_id": run_id} if run_id else {}
     if outcome := ending.outcome:
         attributes |= {"weights_digest": outcome.weights_digest}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hydra.errors import HydraException
 
 from sweeps.config.messages import one_line
-from sweeps.errors import RequestError
+from sweeps.errors import RequestError, hide_passwords
 from sweeps.search.space import Space, corners
 from sweeps.study.jobs import Jobs
 from sweeps.task.items import Items
@@ -75,7 +75,7 @@ def identify(jobs: Jobs, space: Space, confirm: ConfirmConfig, seeds: Sequence[i
     # Groups that the space chooses among may have different keys; a key is fixed if all runs share its value.
     # Of a user's file, the content counts and not the path.
     fixed = {
-        key: str(value)
+        key: hide_passwords(str(value))
         for key, value in params[0].items()
         if key not in space.distributions and key != "data.path" and all(corner.get(key) == value for corner in params)
     }

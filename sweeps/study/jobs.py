@@ -2,13 +2,17 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeps.config.files import has_passwords, write_yaml
 from sweeps.config.messages import one_line
 from sweeps.config.names import name_own_classes
 from sweeps.errors import RequestError
@@ -27,6 +31,7 @@ class Jobs:
     def __init__(self, hydra_context: HydraContext, cfg: DictConfig, fixed: list[str]) -> None:
         self.hydra_context, self._cfg, self._fixed = hydra_context, cfg, fixed
         self._groups = set(cfg.hydra.runtime.choices)
+        self._has_passwords = has_passwords(cfg)
         self._composed: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
 
     def compose(self, setting: Setting) -> DictConfig:
@@ -60,6 +65,9 @@ class Jobs:
         cfg.hydra.job.id = cfg.hydra.job.num = number
         if subdir is not None:
             cfg.hydra.sweep.subdir = subdir
+        if self._has_passwords:  # Hydra would write them into the files of the job
+            folder, cfg.hydra.output_subdir = cfg.hydra.output_subdir, None
+            task = partial(_write_and_run, task, str(folder))
         OmegaConf.set_readonly(cfg.hydra, True)
         return run_job(task, cfg, "hydra.sweep.dir", "hydra.sweep.subdir", self.hydra_context)
 
@@ -81,6 +89,16 @@ class Jobs:
                 del cfg["hydra"]
             self._composed[groups] = cfg, with_hydra
         return self._composed[groups]
+
+
+def _write_and_run(task: Callable[[DictConfig], Any], subdir: str, cfg: DictConfig) -> Any:
+    """Run a task after writing the files that Hydra writes of a job, without passwords."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir) / subdir
+    folder.mkdir(exist_ok=True)
+    for name, node in (("config", cfg), ("hydra", {"hydra": hydra}), ("overrides", hydra.overrides.task)):
+        write_yaml(folder / f"{name}.yaml", node)
+    return task(cfg)
 
 
 def _with_values(composed: DictConfig, values: Setting) -> DictConfig:

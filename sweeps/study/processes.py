@@ -17,12 +17,13 @@ import cloudpickle
 import torch
 from hydra.core.singleton import Singleton
 
+from sweeps.config.messages import reason
 from sweeps.databases import close_databases
 from sweeps.errors import RequestError
 from sweeps.study.interruption import Interruption
 from sweeps.study.plan import Plan
 from sweeps.study.progress import News
-from sweeps.study.worker import Worker, worker_name
+from sweeps.study.worker import PATIENCE_SECONDS, Worker, worker_name
 from sweeps.trials.storage import quiet_optuna
 
 _WAIT_SECONDS = 0.5  # for news, before the workers are looked at again
@@ -82,7 +83,7 @@ class Processes:
             KeyboardInterrupt: the workers were told to end, and did.
             Exception: what a worker raised.
         """
-        with self._interruption.watched():
+        with self._interruption.watched(PATIENCE_SECONDS + 2 * _WAIT_SECONDS):
             try:
                 for _ in range(self._plan.workers):
                     self._start()
@@ -93,8 +94,7 @@ class Processes:
                 for worker in self._workers:
                     worker.process.kill()
                     worker.process.join()
-        if self._interruption.times:
-            raise KeyboardInterrupt
+        self._interruption.check()
         if self._errors:
             raise self._errors[0]
 
@@ -178,4 +178,4 @@ def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connec
     except Exception as error:
         known = isinstance(error, RequestError)
         with suppress(OSError):
-            news.send(error if known else RuntimeError(f"{type(error).__name__}: {error}"))
+            news.send(error if known else RuntimeError(reason(error)))

@@ -63,9 +63,13 @@ class StudyReport:
         """Update the notes, the leaderboard and the page of pictures, at most as often as `_SHARE` allows."""
         started = time.monotonic()
         if started >= self._due:
-            study, insight = self._write_notes()
-            if insight is not None:
-                self._draw(study, insight, stills=False)
+            try:
+                study, insight = self._write_notes()
+            except Exception as error:
+                _say_why_not("update of the study's run", error)
+            else:
+                if insight is not None:
+                    self._draw(study, insight, stills=False)
             took = time.monotonic() - started
             self._due = time.monotonic() + max(_FIRST_SECONDS, took / _SHARE)
 
@@ -107,9 +111,7 @@ class StudyReport:
             insight = find_insight(standing, self._space, study.winner.trial, self._accepts)
         self._run.log_metrics(study.metrics, step=sum(run.state != "RUNNING" for run in study.trials))
         page = run_address(self._store, study.winner.run_id).removeprefix("/") if study.winner else ""
-        self._run.log_tags(
-            {"mlflow.note.content": as_notes(study, insight, self._space, self._budget, page, self._asked.question)}
-        )
+        self._run.describe(as_notes(study, insight, self._space, self._budget, page, self._asked.question))
         self._run.log_table("leaderboard", leaderboard_table(leaderboard(study.trials)).drop(columns="reason"))
         self._run.flush()
         return study, insight
@@ -148,4 +150,8 @@ def _attempt(what: str, action: Callable[[], Any]) -> None:
     try:
         action()
     except Exception as error:
-        print(f"makemore: no {what}: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+        _say_why_not(what, error)
+
+
+def _say_why_not(what: str, error: Exception) -> None:
+    print(f"makemore: no {what}: {type(error).__name__}: {one_line(error)}", file=sys.stderr)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from makemore.train import Diverged, one_thread
 from sweeps.config.files import write_yaml
-from sweeps.databases import hide_password
+from sweeps.config.messages import reason
 from sweeps.errors import RequestError
 from sweeps.task.item_losses import DEV_LOSSES, write_item_losses
 from sweeps.task.items import Items
@@ -169,7 +169,7 @@ class OpenRun:
             self.record({"weights_digest": outcome.weights_digest})
         except BaseException as error:
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-            self.end(status, {"reason": f"{type(error).__name__}: {error}"})
+            self.end(status, {"reason": reason(error)})
             raise
         self.end("FINISHED")
         return outcome
@@ -222,12 +222,10 @@ class OpenRun:
         return RunOutcome(fit.dev_loss, weights_dev_loss, weights_digest, description)
 
     def _write_config(self, path: Path) -> None:
-        """Write the whole resolved config, with absolute paths and without passwords."""
+        """Write the whole resolved config, with absolute paths."""
         resolved: Any = OmegaConf.to_container(self.cfg, resolve=True)
         if self.items.path is not None and resolved["data"]["path"]:
             resolved["data"]["path"] = str(self.items.path)
-        resolved["study"]["storage"] = hide_password(resolved["study"]["storage"])
-        resolved["tracking"]["uri"] = hide_password(resolved["tracking"]["uri"])
         write_yaml(path, resolved)
 
     def record(self, tags: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sweeps.study.endings import ending_of
 from sweeps.study.runs import Fit, OpenRun, RunOutcome, TrialPlace, open_run
+from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import TrackingStore
 
 
@@ -43,7 +45,8 @@ def train_seeds(
             outcome = run.keep(fits[-1])
         except BaseException as error:
             ending = ending_of(error)
-            run.end(ending.run_status, ending.tags)
+            with short_waits() if isinstance(error, KeyboardInterrupt) else nullcontext():
+                run.end(ending.run_status, ending.tags)
             raise
         run.end("FINISHED", {"trial_state": "COMPLETE", "weights_digest": outcome.weights_digest})
     return _keep_mean(trial, fits)

@@ -3,10 +3,11 @@
 import io
 import sys
 import time
-from collections.abc import Callable
-from contextlib import redirect_stderr
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -18,10 +19,12 @@ from optuna.trial import TrialState
 
 from makemore.limits import check
 from sweeps.config.command_line import config_dirs, places_of_records, without_passwords
+from sweeps.config.messages import reason
 from sweeps.config.names import check_groups, check_study_name
 from sweeps.config.reading import read_node
-from sweeps.databases import hide_password, resolve_url
+from sweeps.databases import check_folder, hide_password, resolve_url
 from sweeps.errors import AllTrialsFailed, RequestError
+from sweeps.reports.studies import read_study
 from sweeps.reports.summary import Asked
 from sweeps.search.grid import is_small, points_of
 from sweeps.search.pruners import make_pruner
@@ -45,7 +48,8 @@ from sweeps.task.items import Items
 from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import read_run_config
 from sweeps.task.task import Task
-from sweeps.tracking.queries import find_study_run, running
+from sweeps.tracking.queries import find_study_run, restore_with, running
+from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore, find_tracking, open_tracking
 from sweeps.trials.attributes import ASKED, WARM_START
@@ -162,8 +166,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     )
     task = read_run_config(jobs.compose(corners(space)[0])).task
     record = _open_report(config, plan, task, identity.items, arguments, store, parent, trials)
-    status = "FAILED"
-    try:
+    with _recorded(plan, record, store, parent):
         taken = _count_taken(plan) if standing.finished >= n_trials else None
         if taken is None:
             _say_what_is_tried(plan)
@@ -172,14 +175,42 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
         _say_how_it_ended(config, plan, trials.standing())
         if taken is not None and taken == _count_taken(plan):
             _say_that_nothing_was_trained(config, plan, standing.finished, arguments)
-        status = "FINISHED"
+
+
+@contextmanager
+def _recorded(plan: Plan, record: StudyReport, store: TrackingStore, parent: TrackedRun) -> Iterator[None]:
+    """While inside, a study runs; at the end it is recorded how it ended, in whatever way."""
+    try:
+        yield
     except KeyboardInterrupt:
-        status = "KILLED"
+        with short_waits():
+            _attempt_end(lambda: _end(plan, record, store, parent, "KILLED"))
         raise
-    finally:
-        _close_dead_runs(store, config.name, storage)
+    except BaseException:
+        _attempt_end(lambda: _end(plan, record, store, parent, "FAILED"))
+        raise
+    _end(plan, record, store, parent, "FINISHED")
+
+
+def _attempt_end(end: Callable[[], None]) -> None:
+    """Record how a study ended that was stopped by something worse than what fails in here."""
+    try:
+        end()
+    except Exception as error:
+        print(
+            f"makemore: how the study stands could not be recorded, so runs are left RUNNING in MLflow "
+            f"({reason(error)}); the same command closes them",
+            file=sys.stderr,
+        )
+
+
+def _end(plan: Plan, record: StudyReport, store: TrackingStore, parent: TrackedRun, status: str) -> None:
+    """Close the runs of dead workers, bring the study's run up to date, print the summary, and close the run."""
+    try:
+        _close_dead_runs(store, plan.name, plan.storage)
         if text := record.close(finished=status == "FINISHED"):
             print(text)
+    finally:
         parent.end(status)
 
 
@@ -222,6 +253,7 @@ def _check_places(cfg: DictConfig, config: StudyConfig) -> str:
         raise RequestError(
             f"study.storage is {hide_password(storage)}, and so is tracking.uri; give each a database of its own"
         )
+    check_folder("hydra.sweep.dir", str(cfg.hydra.sweep.dir), Path(cfg.hydra.sweep.dir).absolute())
     return storage
 
 
@@ -400,7 +432,14 @@ def _check_recorded(
     if trials is not None:
         trials.check_open()
         recorded = trials.study.user_attrs.get("identity")
-    run = find_study_run(store, config.name) if store is not None else None
+    run = find_study_run(store, config.name, deleted=True) if store is not None else None
+    if run is not None and run.is_deleted:
+        raise RequestError(
+            f"study.name is {config.name}; its run in MLflow was deleted: {restore_with([run.run_id])}; or give "
+            "another study.name"
+        )
+    if store is not None and run:
+        read_study(store, config.name).winner  # noqa: B018 - the property raises what is wrong with the winner's run
     if recorded is None and run:
         raise RequestError(
             f"study.name is {config.name}; tracking.uri has runs of it, but study.storage has no such study: "
@@ -457,8 +496,9 @@ def _bury(plan: Plan, worker: str) -> None:
 
 def _launch_workers(plan: Plan) -> None:
     """Run each worker of the study as a job of Hydra's launcher."""
+    sent = replace(plan, storage="")  # launchers keep what they send in files, and an address may hold a password
     launcher = Plugins.instance().instantiate_launcher(
-        hydra_context=plan.jobs.hydra_context, task_function=LaunchedWorker(plan), config=plan.cfg
+        hydra_context=plan.jobs.hydra_context, task_function=LaunchedWorker(sent), config=plan.cfg
     )
     name = plan.cfg.hydra.runtime.choices["hydra/launcher"]
     print(f"makemore: {plan.workers} workers run as jobs of hydra/launcher={name}; see makemore ui", file=sys.stderr)
@@ -478,7 +518,8 @@ class LaunchedWorker:
     def __call__(self, cfg: DictConfig) -> None:
         """Run a worker until the study has nothing left to do."""
         quiet_optuna()
-        Worker(self.plan, lambda news: None).run()
+        storage = resolve_url("study.storage", str(self.plan.cfg.study.storage), table="studies")
+        Worker(replace(self.plan, storage=storage), lambda news: None).run()
 
 
 def _close_dead_runs(store: TrackingStore, name: str, storage: str) -> None:

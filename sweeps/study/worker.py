@@ -7,14 +7,14 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from omegaconf import DictConfig
 from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
-from sweeps.config.messages import one_line
+from sweeps.config.messages import one_line, reason
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
 from sweeps.study.interruption import Interruption
@@ -23,11 +23,13 @@ from sweeps.study.plan import Plan
 from sweeps.study.progress import News
 from sweeps.study.runs import OpenRun, TrialPlace, open_run
 from sweeps.study.seeds import train_seeds
+from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.attributes import GIVEN_UP, INTERRUPTED
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import GivenUp
 
+PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
 _POLL_SECONDS = 0.2  # while other workers run the last trials
 
 
@@ -55,12 +57,11 @@ class Worker:
         Raises:
             KeyboardInterrupt: the worker was interrupted; its trial is recorded as such.
         """
-        with self._interruption.watched():
+        with self._interruption.watched(PATIENCE_SECONDS):
             search = self._work(SearchPhase(self._plan))
             if self._plan.confirm.top and search.ranking and not self._stops():
                 self._work(ConfirmPhase(self._plan, search))
-        if self._interruption.times:
-            raise KeyboardInterrupt
+        self._interruption.check()
 
     def _work(self, phase: Phase) -> Standing:
         """Run trials until none may start, and none is running elsewhere that could still fail."""
@@ -115,12 +116,21 @@ class Worker:
             ending = Ending(TrialState.FAIL, one_line(error))
             tell_ending(phase.trials, trial, ending)
             return ending
-        recorded = ending = self._end_training(phase, trial, run, place)
+        ending = self._end_training(phase, trial, run, place)
+        with short_waits() if self._stops() else nullcontext():
+            return self._record_ending(phase, trial, run, ending)
+
+    def _record_ending(self, phase: Phase, trial: Trial, run: OpenRun, recorded: Ending) -> Ending:
+        ending, run_id = recorded, run.tracked.run_id
         try:
             run.record(ending.tags)
         except Exception as error:
-            ending = Ending(TrialState.FAIL, f"{type(error).__name__}: {error}")
-        if not tell_ending(phase.trials, trial, ending, run.tracked.run_id):
+            if ending.reason != INTERRUPTED:
+                ending = Ending(TrialState.FAIL, reason(error))
+        except KeyboardInterrupt:  # it takes too long
+            tell_ending(phase.trials, trial, Ending(TrialState.FAIL, INTERRUPTED), run_id)
+            raise
+        if not tell_ending(phase.trials, trial, ending, run_id):
             ending = Ending(TrialState.FAIL, GIVEN_UP)
         run.end(ending.run_status, {} if ending is recorded else ending.tags)
         return ending
@@ -138,7 +148,7 @@ class Worker:
                 # Losses with one seed compare; so a trial is pruned while it trains with its first seed, or not at all.
                 if first_seed and phase.report(trial, evaluation, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
-            if evaluation != in_all and (self._plan.is_late() or not self._goes_on()):
+            if evaluation != in_all and (self._plan.is_late() or self._stops()):
                 raise Stopped
 
         try:

@@ -23,19 +23,19 @@ LOCATIONS = (  # the columns of MLflow's tables that hold the location of a file
 )
 
 
-def mend_locations(uri: str, database: Path, experiment_id: str) -> None:
-    """Make the locations in a database point to the files beside it, if it was moved or copied.
+def mend_locations(uri: str, database: Path, home: Path, experiment_id: str) -> None:
+    """Make the locations in a database point to the files in its folder, if it was moved or copied.
 
     Args:
         uri: of the database.
+        home: the folder of the database, or of the file that it is a copy of.
         experiment_id: the experiment whose location tells whether the database was moved.
     """
-    if _find_move(database, experiment_id) is None:
+    if _find_move(database, home, experiment_id) is None:
         return
     with locked(uri, "schema"):
-        move = _find_move(database, experiment_id)  # another process may have mended it meanwhile
+        move = _find_move(database, home, experiment_id)  # another process may have mended it meanwhile
         if move is not None:
-            home = database.parent
             with connect_sqlite(database) as connection:
                 _replace(connection, move.columns, f"{move.old_home.as_uri()}/", f"{home.as_uri()}/")
                 # MLflow's own experiment has a plain path.
@@ -59,14 +59,14 @@ def _replace(connection: sqlite3.Connection, columns: Sequence[tuple[str, str]],
         )
 
 
-def _find_move(database: Path, experiment_id: str) -> _Move | None:
+def _find_move(database: Path, home: Path, experiment_id: str) -> _Move | None:
     """Where the database was, if an experiment's recorded location says that it was moved or copied."""
     with connect_sqlite(database) as connection:
         select = "select artifact_location from experiments where experiment_id = ?"
         (location,) = connection.execute(select, (experiment_id,)).fetchone()
         select = "select run_uuid from runs where experiment_id = ?"
         run_ids = [run_id for (run_id,) in connection.execute(select, (experiment_id,))]
-    recorded, home = _local_path(location), database.parent
+    recorded = local_path(location)
     if recorded is None or recorded.is_relative_to(home):
         return None
     homes = [folder for folder in (recorded, *recorded.parents) if not _same(folder, home)]
@@ -89,7 +89,7 @@ def _same(folder: Path, other: Path) -> bool:
     return folder.exists() and folder.samefile(other)
 
 
-def _local_path(location: str) -> Path | None:
+def local_path(location: str) -> Path | None:
     """The path of a location in this machine's files; None for a location elsewhere."""
     parts = urlsplit(location)
     if parts.scheme not in ("", "file"):

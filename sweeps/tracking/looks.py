@@ -50,8 +50,10 @@ def log_look(
 
 def copied_looks(store: TrackingStore) -> list[dict[str, str]]:
     """What each copy says, in any experiment: study, source_digest and claim_hash, among others."""
-    runs = search_runs(store, "tags.kind = 'final_test' and attributes.status = 'FINISHED'", everywhere=True)
-    return [{**run.params, **run.tags} for run in runs]
+    runs = search_runs(
+        store, "tags.kind = 'final_test' and attributes.status = 'FINISHED'", "final_test", everywhere=True
+    )
+    return [{**run.params, **run.tags} for run in runs if "claim_hash" in run.tags and "source_digest" in run.params]
 
 
 def read_look(store: TrackingStore, study: str) -> dict[str, str] | None:

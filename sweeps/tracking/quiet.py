@@ -1,6 +1,8 @@
-"""MLflow's notices, switched off. This module imports neither MLflow nor anything that imports it."""
+"""MLflow's settings: its notices switched off, its waits bounded. This module imports nothing that imports MLflow."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # a sweep talks to its own stores and to nobody else
@@ -8,6 +10,9 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+# MLflow reads these at each call.
+_WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5"}
+_SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 def quiet_mlflow() -> None:
@@ -16,5 +21,32 @@ def quiet_mlflow() -> None:
     It must be called before MLflow is imported: MLflow reads the first two variables when it is imported, and the
     others when it needs them. A variable that the user has set keeps its value.
     """
-    for name, value in _QUIET.items():
+    _set_defaults(_QUIET)
+
+
+def bound_waits() -> None:
+    """Let a call to a server that does not answer fail after a minute or three rather than after twenty.
+
+    For the command line, whose environment is its own. A variable that the user has set keeps its value.
+    """
+    _set_defaults(_WAITS)
+
+
+@contextmanager
+def short_waits() -> Iterator[None]:
+    """While inside, a call to a server that does not answer fails after a few seconds: somebody wants to stop."""
+    before = {name: os.environ.get(name) for name in _SHORT_WAITS}
+    os.environ.update(_SHORT_WAITS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _set_defaults(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
         os.environ.setdefault(name, value)

@@ -1,5 +1,6 @@
 """Runs as they are recorded: started, opened again, filled and closed."""
 
+import hashlib
 import json
 import tempfile
 import time
@@ -13,12 +14,15 @@ import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from sweeps.errors import hide_passwords
 from sweeps.task.items import Items
 from sweeps.tracking.datasets import dataset_input
 from sweeps.tracking.queries import RunRecord, find_ladder_run, find_study_run
 from sweeps.tracking.store import TrackingStore
 from sweeps.tracking.versions import version_tags
 
+_DESCRIPTION = "mlflow.note.content"
+_DESCRIBED = "description_digest"  # of the description that was written here last
 _FLUSH_SECONDS = 5.0  # a run longer than this shows its curve while it trains
 _MOST_METRICS = 1000  # that MLflow takes in one call
 _MOST_PARAMS = 100  # the same
@@ -45,7 +49,7 @@ class TrackedRun:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Send params at once; none may have been sent with another value. Long values are cut."""
-        rows = [Param(key, str(value)[:_MOST_CHARACTERS]) for key, value in params.items()]
+        rows = [Param(key, hide_passwords(str(value))[:_MOST_CHARACTERS]) for key, value in params.items()]
         for first in range(0, len(rows), _MOST_PARAMS):
             self.client.log_batch(self.run_id, params=rows[first : first + _MOST_PARAMS])
 
@@ -53,6 +57,13 @@ class TrackedRun:
         """Keep tags, and send them with the next metrics. The reason why a run is not complete is its description."""
         note = {"mlflow.note.content": f"Not complete: {tags['reason']}"} if "reason" in tags else {}
         self._waiting_tags |= {**note, **tags}
+
+    def describe(self, text: str) -> None:
+        """Send the UI's description of the run, unless its user has written another since the last one."""
+        tags = self.client.get_run(self.run_id).data.tags
+        shown, ours = tags.get(_DESCRIPTION), tags.get(_DESCRIBED)
+        if not shown or ours in (None, _digest(shown)):
+            self.log_tags({_DESCRIPTION: text, _DESCRIBED: _digest(text)})
 
     def log_table(self, name: str, table: pd.DataFrame) -> None:
         """Store a table as JSON, which the UI shows as a table, and as CSV; both replace the last ones of the name."""
@@ -82,6 +93,10 @@ class TrackedRun:
             tags = []
         self._waiting_tags = {}
         self._flushed = time.monotonic()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def start_run(

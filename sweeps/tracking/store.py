@@ -1,6 +1,9 @@
 """The MLflow tracking store that a config names: its address, its schema, and the experiment that our runs are in."""
 
 import functools
+import multiprocessing
+import os
+import sys
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +20,19 @@ from sweeps.config.reading import read_node
 from sweeps.databases import (
     NoRecords,
     adopt_engine,
+    check_folder,
+    check_link,
     connect_sqlite,
     has_table,
     hide_password,
     locked,
+    original_file,
     prepare_sqlite,
     resolve_url,
     sqlite_file,
 )
-from sweeps.errors import RequestError
-from sweeps.tracking.locations import mend_locations
+from sweeps.errors import RequestError, hide_passwords
+from sweeps.tracking.locations import local_path, mend_locations
 
 
 @dataclass(frozen=True)
@@ -47,18 +53,20 @@ class TrackingStore:
     experiment_id: str
 
 
-def open_tracking(cfg: DictConfig, create: bool = True) -> TrackingStore:
+def open_tracking(cfg: DictConfig, create: bool = True, writes: bool = False) -> TrackingStore:
     """The store of a config's `tracking` node; database, schema and experiment are created at first use.
 
     Args:
-        create: False for commands that only read: without records there is nothing to read, and nothing is made.
+        create: False where nothing is to be made: without records there is nothing to read.
+        writes: with create=False: whether something is going to be written; if not, records that may only be read do.
 
     Raises:
         NoRecords: the store has no records, and none are to be made.
         RequestError: the store cannot be used.
     """
     config: TrackingConfig = read_node(TrackingConfig, cfg, "tracking")
-    uri = resolve_url("tracking.uri", config.uri, table="experiments", must_exist=not create)
+    uri = resolve_url("tracking.uri", config.uri, table="experiments", must_exist=not create, writes=create or writes)
+    _say_what_is_not_followed(config, uri)
     return _open(uri, config.experiment, _artifact_root(uri, config.artifacts), create)
 
 
@@ -87,7 +95,34 @@ def _artifact_root(uri: str, artifacts: str | None) -> str | None:
     folder = Path(artifacts).absolute()
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"tracking.artifacts is {artifacts}; it must be a folder or a URL")
+    check_link("tracking.artifacts", artifacts, folder)
     return folder.as_uri()
+
+
+_VARIABLES = {  # of MLflow, and the keys that decide here
+    "MLFLOW_TRACKING_URI": "tracking.uri",
+    "MLFLOW_REGISTRY_URI": "tracking.uri",
+    "MLFLOW_EXPERIMENT_NAME": "tracking.experiment",
+}
+
+
+def _say_what_is_not_followed(config: TrackingConfig, uri: str) -> None:
+    """Print a line for each of MLflow's variables that names another place than the config, which alone decides."""
+    if multiprocessing.parent_process() is not None:
+        return
+    for variable, key in _VARIABLES.items():
+        given, value = os.environ.get(variable), config.experiment if key == "tracking.experiment" else config.uri
+        if given and given.rstrip("/") not in (value.rstrip("/"), uri):
+            _say(
+                f"makemore: {variable} is set, but {key} decides, which is {hide_passwords(value)}; to follow the "
+                f"variable, give {key}='${{oc.env:{variable}}}'"
+            )
+
+
+@functools.cache
+def _say(line: str) -> None:
+    """Print a line once."""
+    print(line, file=sys.stderr)
 
 
 @functools.cache
@@ -103,19 +138,22 @@ def _open(uri: str, experiment_name: str, artifact_root: str | None, create: boo
                 prepare_sqlite(uri, _make_tables)
             elif not server and not has_table(uri, "experiments"):
                 raise NoRecords(f"tracking.uri is {shown}; there are no records yet: start with makemore sweep")
-            client = MlflowClient(tracking_uri=uri)
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None and create:
                 experiment = _create_experiment(client, experiment_name, artifact_root)
             if not server:
                 _adopt_engines(uri)
         if experiment is not None and database is not None and experiment.artifact_location != artifact_root:
-            mend_locations(uri, database, experiment.experiment_id)
+            mend_locations(uri, database, original_file(database).parent, experiment.experiment_id)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RequestError(f"tracking.uri is {shown}; it cannot be used as an MLflow store ({reason})") from None
     if experiment is None:
         raise NoRecords(f"tracking.experiment is {experiment_name}; {shown} has no such experiment yet")
+    location = local_path(experiment.artifact_location)
+    if create and location is not None:
+        check_folder("tracking.experiment", f"{experiment_name}, whose files are in {location}", location)
     if experiment.lifecycle_stage == "deleted":
         raise RequestError(
             f"tracking.experiment is {experiment_name}; it was deleted: restore it, or give another name"
@@ -126,7 +164,8 @@ def _open(uri: str, experiment_name: str, artifact_root: str | None, create: boo
 def _make_tables(uri: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # late, as in _adopt_engines
 
-    MlflowClient(tracking_uri=uri).search_experiments(max_results=1)  # makes the tables, and the experiment "Default"
+    # It makes the tables, and the experiment "Default".
+    MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
     SqlAlchemyStore(uri, "mlruns").engine.dispose()  # type: ignore[no-untyped-call]
 
 

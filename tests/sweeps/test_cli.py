@@ -359,6 +359,25 @@ def test_a_shell_completes_commands_and_their_keys(
     assert makemore("-sc", "query=bash").out.split() == ["task=", "temperature=", "tracking."]
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("model.block_size=2,3 model.bl", "model.block_size="),
+        ("'schedule.lr=tag(log, interval(1e-3, 1e-1))' model.bl", "model.block_size="),
+        ('model.block_size="choice(2, 3)" optimizer="sgd","adamw" schedule.l', "schedule.lr="),
+        ("model=ngram model.order=1,2 model.or", "model.order="),
+        ("study.name=a=b, schedule.l", "schedule.lr="),
+        ("model=mlp,ngram seed=1 schedule.l", "schedule.lr="),
+    ],
+)
+def test_a_shell_completes_behind_sweep_words(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch, typed: str, offered: str
+) -> None:
+    monkeypatch.setenv("COMP_LINE", f"makemore sweep {typed}")
+    answer = makemore("-sc", "query=bash")
+    assert (answer.code, answer.out.split()) == (0, [offered])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_in_mid_trial_leaves_nothing_running(workdir: Path, number: signal.Signals) -> None:

@@ -2,8 +2,14 @@
 
 import signal
 import threading
+import time
+from contextlib import suppress
+from pathlib import Path
 
+import optuna
 import pytest
+from conftest import Makemore
+from fake_tasks import FAKE
 
 from sweeps.study.interruption import Interruption
 
@@ -58,6 +64,53 @@ def test_the_handlers_are_given_back() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def be_interrupted_in_a_destructor() -> None:
+    Breaks()  # what is raised there goes nowhere
+    time.sleep(10)
+
+
+class Breaks:
+    """Is interrupted while it is destroyed."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_that_python_drops_comes_again() -> None:
+    interruption = Interruption()
+    with interruption.watched(), pytest.raises(KeyboardInterrupt), interruption.allowed():
+        be_interrupted_in_a_destructor()
+    assert interruption.times == 1
+
+
+def test_an_interruption_that_nobody_acted_on_is_known_to_the_next() -> None:
+    outer, inner = Interruption(), Interruption()
+    with outer.watched():
+        with suppress(KeyboardInterrupt), outer.allowed():
+            signal.raise_signal(signal.SIGINT)
+        with inner.watched(), pytest.raises(KeyboardInterrupt):
+            inner.check()
+
+
+def test_what_takes_too_long_after_an_interruption_is_ended() -> None:
+    interruption = Interruption()
+    with interruption.watched(patience=0.1), interruption.held_back():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+    with interruption.watched():
+        time.sleep(0.2)  # nothing comes afterwards
+
+
+def test_the_third_ctrl_c_raises_anywhere() -> None:
+    interruption = Interruption()
+    with interruption.watched(), interruption.held_back():
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_in_a_thread_there_is_nothing_to_watch() -> None:
     done = []
 
@@ -69,3 +122,11 @@ def test_in_a_thread_there_is_nothing_to_watch() -> None:
     thread.start()
     thread.join()
     assert done == ["worked"]
+
+
+def test_a_task_that_swallows_an_interruption_is_ended_at_its_next_report(makemore: Makemore, workdir: Path) -> None:
+    slow = ("task=swallows", "task.seconds=0.01", "task.level=1.0,2.0")
+    answer = makemore("sweep", *FAKE, *slow, "study.name=a", "study.n_trials=2", "study.workers=1")
+    assert answer.code == 130, answer.err
+    trials = optuna.load_study(study_name="a", storage=f"sqlite:///{workdir}/mlruns/study.db").trials
+    assert [trial.state.name for trial in trials if trial.state.name != "WAITING"] == ["FAIL"]

@@ -245,6 +245,30 @@ def test_a_refused_look_makes_no_study(old: Path) -> None:
     assert contents(old) == before
 
 
+@pytest.mark.parametrize("kind", ["dangling", "looping", "file"])
+@pytest.mark.parametrize(
+    "place", ["mlruns", "mlruns/study.db", "mlruns/mlflow.db", "mlruns/artifacts", "mlruns/outputs"]
+)
+def test_what_stands_in_the_way_of_the_records_is_named_and_nothing_is_made(
+    makemore: Makemore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    if kind == "file":
+        path.write_text("not what it should be")
+    else:
+        path.symlink_to(path if kind == "looping" else tmp_path / "absent/place")
+    before = sorted(tmp_path.rglob("*"))
+    reads = [("compare",), ("looks",)] if place == "mlruns" else []
+    for command in (SWEEP, *reads):
+        answer = makemore(*command)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert place in answer.err
+        assert "which does not exist: make that, or remove the link" in answer.err or kind == "file"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("command", ["compare", "sample", "ui", "dashboard", "looks"])
 def test_reading_makes_nothing_of_empty_files(makemore: Makemore, workdir: Path, command: str) -> None:
     for name in ("mlflow.db", "study.db"):

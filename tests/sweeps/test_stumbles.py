@@ -241,8 +241,9 @@ def test_a_study_says_once_what_is_odd_about_its_list(makemore: Makemore, workdi
     assert "fewer than 100" not in makemore(*study).err  # nothing is trained
 
 
-def test_python_m_sweeps_is_makemore(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sweeps"]
+@pytest.mark.parametrize("module", ["sweeps", "sweeps.cli", "makemore"])
+def test_python_m_is_the_console_script(tmp_path: Path, module: str) -> None:
+    command = [sys.executable, "-m", module]
     shown = subprocess.run([*command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "makemore sweep" in shown.stdout
     refused = subprocess.run(

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import Makemore
 
 import sweeps.tracking
+import sweeps.tracking.store
 from sweeps.tracking.quiet import quiet_mlflow
 
 MODULES = sorted(f"sweeps.tracking.{path.stem}" for path in Path(sweeps.tracking.__file__).parent.glob("[a-z]*.py"))
@@ -61,3 +63,36 @@ def test_a_variable_set_after_the_import_reaches_the_first_connection(workdir: P
         "print(*pools)"
     )
     assert in_python(code, MLFLOW_DISABLE_TELEMETRY="true").split() == ["NullPool"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "key"),
+    [
+        ("MLFLOW_TRACKING_URI", "tracking.uri"),
+        ("MLFLOW_REGISTRY_URI", "tracking.uri"),
+        ("MLFLOW_EXPERIMENT_NAME", "tracking.experiment"),
+    ],
+)
+@pytest.mark.extras
+def test_a_variable_of_mlflow_is_not_followed_and_that_is_said(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch, variable: str, key: str
+) -> None:
+    sweeps.tracking.store._say.cache_clear()  # as in a new process
+    sweeps.tracking.store._open.cache_clear()
+    elsewhere = f"sqlite:///{workdir}/elsewhere.db" if key == "tracking.uri" else "elsewhere"
+    monkeypatch.setenv(variable, elsewhere)
+    study = ("sweep", "study.name=a", "study.n_trials=1", "study.workers=1", "study.confirm.top=0", "train.steps=20")
+    answer = makemore(*study, "study.pictures=false")
+    assert answer.code == 0, answer.err
+    assert f"makemore: {variable} is set, but {key} decides, which is " in answer.err
+    assert f"to follow the variable, give {key}='${{oc.env:{variable}}}'" in answer.err
+    assert not (workdir / "elsewhere.db").exists()
+    monkeypatch.delenv(variable)
+    client = sweeps.tracking.store.MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlruns/mlflow.db")
+    assert len(client.search_model_versions("name = 'makemore'")) == 1
+    followed = makemore("train", "train.steps=20", f"{key}='{elsewhere}'")
+    assert followed.code == 0, followed.err
+    monkeypatch.setenv(variable, elsewhere)
+    sweeps.tracking.store._say.cache_clear()
+    followed = makemore("train", "train.steps=20", f"{key}='${{oc.env:{variable}}}'")
+    assert (followed.code, followed.err) == (0, "")
