@@ -15,7 +15,7 @@ from fake_tasks import FAKE
 
 MOMENTS = int(os.environ.get("MAKEMORE_SIGNAL_MOMENTS", "12"))
 LAST_SECONDS = float(os.environ.get("MAKEMORE_SIGNAL_SECONDS", "4"))
-FIRST_SECONDS = 0.15  # until the interpreter runs the first line of the command
+FIRST_SECONDS = 0.5  # until the interpreter runs the first line of the command, also on a busy machine
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 SWEEP = (
     "sweep",
