@@ -26,9 +26,9 @@ from sweeps.tracking.runs import TrackedRun
 
 RECORDING = [
     (sweeps.study.runs, ("start_run",)),
-    (sweeps.study.study, ("open_study_run", "running")),
+    (sweeps.study.study, ("open_record", "running")),
     (TrackedRun, ("log_metrics", "log_tags", "flush", "end")),
-    (OpenRun, ("_keep",)),
+    (OpenRun, ("keep",)),
     (StudyReport, ("update_if_due", "close")),
 ]
 

@@ -1,7 +1,7 @@
 """How a study draws the settings of its trials: Optuna's samplers, from the config."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sweeps.errors import RequestError
 from sweeps.search.grid import is_small, points_of
 from sweeps.search.instantiate import make_checked, without_warnings
-from sweeps.search.space import Setting, Space
+from sweeps.search.space import Setting, Space, only_active
 
 _DRAWS = 200  # of settings, until one is new and within the constraints
 AUTO = "auto"  # the choice of a sampler and of a pruner that leaves both to the size of the space
@@ -43,8 +43,7 @@ def make_sampler(
         raise RequestError("sampler._partial_ must be true: the study adds the seed")
     grid: list[Setting] | None = None
     if in_full or not space.distributions or with_seed.func is GridSampler:
-        # Every point is queued when the study starts: Optuna's own sampler forgets points whose worker died, and
-        # repeats those that other processes are running.
+        # Optuna's own sampler forgets points whose worker died, and repeats those that other processes are running.
         grid, with_seed = points_of(space, seed, allows), partial(RandomSampler)
     elif space.settings:
         raise RequestError(
@@ -97,7 +96,7 @@ class StudySampler(BaseSampler):
         self._sampler = self._make_sampler(seed)
         self._one_sequence = isinstance(self._sampler, QMCSampler)  # its position is kept in the study's storage
         # Whether a setting may only be drawn while no other process draws one: it must be new, or next in a sequence.
-        self.draws_alone = grid is None and (space.may_repeat or self._one_sequence)
+        self.draws_alone = space.may_repeat or self._one_sequence
         self.trials: Sequence[FrozenTrial] = ()  # the study's, whose settings are not drawn again
         self._setting: Setting = {}
 
@@ -134,7 +133,10 @@ class StudySampler(BaseSampler):
     def _draw(self, study: optuna.Study, trial: FrozenTrial) -> Setting:
         """A new setting within the constraints, with the values that the trial was queued with."""
         given = trial.system_attrs.get("fixed_params", {})
-        tried = self._tried(trial)
+        others = [other for other in self.trials if other.number != trial.number]
+        if self.grid is not None:
+            return self._complete(given) or next(iter(self._untried(others)), self.grid[0])
+        tried = self._tried(other for other in others if other.state != TrialState.FAIL)
         sampler = self._sampler
         for attempt in range(1, _DRAWS + 1):
             relative = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
@@ -159,11 +161,27 @@ class StudySampler(BaseSampler):
             "few weights; narrow model.block_size, model.embedding_size or model.hidden_neurons, or raise it"
         )
 
-    def _tried(self, trial: FrozenTrial) -> set[frozenset[tuple[str, float]]]:
-        """The settings of the other trials, but for those that failed."""
+    def count_untried(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many settings of the grid no trial has, or is going to draw; 0 without a grid."""
+        undrawn = sum(trial.state == TrialState.RUNNING and not trial.params for trial in trials)
+        return max(0, len(self._untried(trials)) - (undrawn if self._space.distributions else 0))
+
+    def _untried(self, trials: Iterable[FrozenTrial]) -> list[Setting]:
+        """The settings of the grid that no trial has, in the grid's order; what failed is not tried again here."""
+        tried = self._tried(trials)
+        return [setting for setting in self.grid or [] if self._space.point(setting) not in tried]
+
+    def _complete(self, given: Setting) -> Setting:
+        """What a trial was queued with, if that is a whole setting; otherwise empty."""
+        setting = only_active(self._space, given)
+        whole = all(key in setting for key in self._space.distributions if self._space.is_active(key, setting))
+        return setting if whole else {}
+
+    def _tried(self, trials: Iterable[FrozenTrial]) -> set[frozenset[tuple[str, float]]]:
+        """What tells the settings of trials from others; a trial that is still to draw has none."""
         tried = set()
-        for other in self.trials:
-            setting = {**other.system_attrs.get("fixed_params", {}), **other.params}
-            if other.number != trial.number and other.state != TrialState.FAIL and self._space.has(setting):
+        for trial in trials:
+            setting = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            if self._space.has(setting) and (setting or not self._space.distributions):
                 tried.add(self._space.point(setting))
         return tried

@@ -62,9 +62,15 @@ class SearchPhase(Phase):
             standing.finished + standing.running < plan.n_trials
             and standing.failures < plan.most_failures
             and not plan.is_patient_no_more(standing)
-            and (self._sampler.grid is None or standing.count(TrialState.WAITING) > 0)
+            and self._has_setting(standing)
             and not plan.is_late(plan.confirm.expected_seconds(standing, plan.workers, len(plan.seeds)))
         )
+
+    def _has_setting(self, standing: Standing) -> bool:
+        """Whether there is a setting for another trial: a grid may have been tried."""
+        sampler = self._sampler
+        waiting = standing.count(TrialState.WAITING)
+        return sampler.grid is None or waiting > 0 or sampler.count_untried(standing.trials) > 0
 
     def prepare(self, trial: Trial) -> tuple[Setting, TrialPlace]:
         """The setting that the sampler draws."""

@@ -88,7 +88,7 @@ def test_a_studys_run_tells_its_list_its_space_what_is_fixed_and_what_came_of_it
 
 def test_a_confirmed_loss_that_no_longer_holds_is_shown_no_longer() -> None:
     trial = RunRecord("1", "trial", "a", 0, "FINISHED", "COMPLETE", {"best_dev_loss": 2.0}, {}, {}, None)
-    fresh, before = (StudyResults("a", [trial], [], 1, 1, shown) for shown in ({}, {"confirmed_dev_loss": 1.0}))
+    fresh, before = (StudyResults("a", [trial], [], [], 1, 1, shown) for shown in ({}, {"confirmed_dev_loss": 1.0}))
     assert "confirmed_dev_loss" not in fresh.metrics
     assert math.isnan(before.metrics["confirmed_dev_loss"])
     assert before.metrics["best_dev_loss"] == 2.0
