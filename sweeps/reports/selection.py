@@ -40,11 +40,9 @@ class Selection:
 
     def in_words(self) -> str:
         """One line for people."""
-        rest = f" ({self.left_out} worse ones left out)" if self.left_out else ""
-        return (
-            f"best dev loss, corrected for having been chosen among {self.trials} trials: "
-            f"{self.corrected.mean:.4f} [{self.corrected.low:.4f}, {self.corrected.high:.4f}]{rest}"
-        )
+        rest = f" (among {self.trials} trials, {self.left_out} worse ones left out)" if self.left_out else ""
+        interval = f"[{self.corrected.low:.4f}, {self.corrected.high:.4f}]"
+        return f"best dev loss without the luck of the choice: {self.corrected.mean:.4f} {interval}{rest}"
 
 
 def find_selection(store: TrackingStore, trials: Sequence[RunRecord]) -> Selection | None:

@@ -320,9 +320,9 @@ def test_a_sweep_says_in_one_line_what_its_dev_loss_is_without_luck(
 ) -> None:
     shutil.copy(made / "made.txt", study)
     answer = makemore(*STUDY)
-    [line] = [line for line in answer.out.splitlines() if "corrected for having been chosen" in line]
-    assert f"corrected for having been chosen: {result['dev_loss_corrected']:.4f} [" in line
-    assert "(the choice among 3 trials, repeated on resampled dev items)" in line
+    low, high = result["dev_loss_corrected_low"], result["dev_loss_corrected_high"]
+    figures = f"{result['dev_loss_corrected']:.4f} [{low:.4f}, {high:.4f}]"
+    assert f"        best dev loss without the luck of the choice: {figures}\n" in answer.out
 
 
 def test_of_many_trials_the_best_are_read_and_the_rest_is_said_to_be_left_out(
@@ -333,7 +333,7 @@ def test_of_many_trials_the_best_are_read_and_the_rest_is_said_to_be_left_out(
     selection = find_selection(store, read_study(store, "a").trials)
     assert selection is not None
     assert (selection.trials, selection.left_out) == (2, 1)
-    assert "(the choice among 2 trials, 1 left out, repeated on resampled dev items)" in selection.in_words()
+    assert selection.in_words().endswith("] (among 2 trials, 1 worse ones left out)")
     assert selection.dev_loss == pytest.approx(min(trial.value or 0.0 for trial in trials(study)))
 
 
