@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sweeps import Report, Task, Trained
+from sweeps import Baseline, Report, Task, Trained
 
 CONF = Path(__file__).parent / "conf"
 FAKE = ("--config-dir", str(CONF), "space=none")
@@ -185,6 +185,10 @@ class Seeded(Instant):
     dies_at: int | None
     evaluations: ClassVar[int] = 2
 
+    def read(self) -> Sequence[str]:
+        """The numbers from 0 to 119: twelve of them are dev items, enough for an interval."""
+        return [str(number) for number in range(120)]
+
     def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> Trained:
         """Report twice; the last dev loss is `level` and at most `noise` more or less."""
         if count_call() == self.dies_at:
@@ -195,6 +199,22 @@ class Seeded(Instant):
         trained = self.trained()
         nn.init.constant_(next(trained.module.parameters()), level)
         return trained
+
+
+@dataclass(frozen=True)
+class Sized(Instant):
+    """As many items as `items` says, and two baselines: one is better by 0.5, one infinitely bad."""
+
+    items: int
+
+    def read(self) -> Sequence[str]:
+        """The numbers from 0."""
+        return [str(number) for number in range(self.items)]
+
+    def baselines(self, train: Sequence[str], dev: Sequence[str], items: Sequence[str]) -> list[Baseline]:
+        """Every item's loss is 0.5 below that of level 1, or infinite."""
+        numbers = torch.tensor([int(item) for item in items], dtype=torch.float64)
+        return [Baseline("oracle ($5)", 0.5 + numbers / 1000), Baseline("impossible", numbers + math.inf)]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from sweeps.config.names import check_output
 from sweeps.config.reading import read_node
 from sweeps.config.terminal import wrap
 from sweeps.errors import RequestError
-from sweeps.reports.paired import dev_losses, means
+from sweeps.reports.intervals import means
+from sweeps.reports.paired import dev_losses
 from sweeps.reports.studies import read_study
 from sweeps.reports.tables import DIFFERENCE, formatted, to_csv, to_json, to_markdown, to_text
 from sweeps.study.runs import RungPlace, open_run

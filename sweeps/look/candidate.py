@@ -18,7 +18,7 @@ from sweeps.task.weights import digest_weights
 from sweeps.tracking.queries import find_study_run
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.attributes import ASKED, WEIGHTS_DEV_LOSS
-from sweeps.trials.confirm import ConfirmConfig, study_winner
+from sweeps.trials.confirm import ConfirmConfig, confirming_runs, study_winner
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import Trials
 from sweeps.trials.winner import Confirmation
@@ -39,6 +39,7 @@ class Candidate:
     everything: tuple[str, ...]  # all items as they were read, once: the look evaluates what was proved
     items: Items
     standing: Standing
+    confirming_runs: list[dict[str, Any]]  # of the winner: run_id, seed and weights_digest of each
 
     @property
     def groups(self) -> tuple[str, ...] | None:
@@ -54,6 +55,7 @@ class Candidate:
             "trial": self.trial.number,
             "run_id": self.trial.user_attrs["run_id"],
             "weights_digest": self.trial.user_attrs["weights_digest"],
+            "confirming_runs": self.confirming_runs,
             "config_hash": self.config_hash,
             "dev_loss": self.trial.value,
             "source": self.items.name,
@@ -132,8 +134,11 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None,
             f"study.name is {name}; its winner's dev loss is {trial.values[0]:.6f} in study.storage, but "
             f"{recorded.best_dev_loss:.6f} in tracking.uri: one of them was altered"
         )
+    confirming = []
+    if confirm and confirmations and math.isfinite(confirmations[0].mean):  # all seeds of the winner were trained
+        confirming = confirming_runs(confirm.standing(), trial.number)
     return Candidate(
-        name, trial, confirmations, recorded.tags["config_hash"], run, trained, everything, items, standing
+        name, trial, confirmations, recorded.tags["config_hash"], run, trained, everything, items, standing, confirming
     )
 
 

@@ -133,7 +133,7 @@ def claim_look(config: LookConfig, places: Places, candidate: Candidate, trials:
 def _check_same(candidate: Candidate, claim: Record) -> None:
     # The source's name is only shown: its digest counts, and earlier versions named every user's list "file".
     bound = {key: value for key, value in candidate.binding.items() if key != "source"}
-    differing = [key for key, value in bound.items() if claim.content[key] != value]
+    differing = [key for key, value in bound.items() if claim.content.get(key, value) != value]
     if differing:
         key = differing[0]
         raise RequestError(

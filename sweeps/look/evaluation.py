@@ -1,18 +1,26 @@
 """The evaluation of a claimed look: the only place that gets test items."""
 
+import math
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from sqlalchemy.exc import SQLAlchemyError
+from torch import Tensor
 
-from makemore.bootstrap import intervals
-from makemore.train import one_thread
+from makemore.bootstrap import sum_by_unit
+from makemore.train import Diverged, one_thread
+from sweeps.look.beside import Beside
 from sweeps.look.candidate import Candidate
 from sweeps.look.record import ATTEMPT, Looks, Record
+from sweeps.reports.intervals import Interval, bonferroni, mean_over_seeds, means
 from sweeps.study.runs import item_losses
 from sweeps.task import held_out
+from sweeps.task.items import units_of
+from sweeps.task.task import Baseline
+from sweeps.trials.attributes import WEIGHTS_DEV_LOSS
 from sweeps.trials.seal import CLAIM
 
 _TRIES = 3  # to record a result, each of which waits for a minute where SQLite is busy
@@ -23,12 +31,12 @@ class NotRecorded(Exception):
     """A result could not be written; what it is must not be known before it is."""
 
 
-def record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:
+def record_result(looks: Looks, candidate: Candidate, beside: Beside, claim: Record) -> None:
     """Read the test split, evaluate the winner on it, and record the result."""
     split = candidate.items.split
     items = held_out.read_test_items(candidate.everything, split.rule, split.seed, candidate.groups)
     with one_thread():
-        result = evaluate(candidate, items)
+        result = evaluate(candidate, beside, items)
     attempts = sum(record.kind in (CLAIM, ATTEMPT) for record in looks.records(candidate.study))
     content = {"study": candidate.study, "claim": claim.hash, "attempts": attempts, **result}
     for tries_left in reversed(range(_TRIES)):
@@ -46,34 +54,58 @@ def record_result(looks: Looks, candidate: Candidate, claim: Record) -> None:
             time.sleep(_WAIT_SECONDS)
 
 
-def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:
-    """Everything that one look tells: mean losses in the task's unit, with 95 % intervals over items.
+def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str]) -> dict[str, Any]:
+    """Everything that one look tells: mean losses in the task's unit, with 95 % intervals over distinct items.
 
-    `selection` is how much too good the search's choice made the dev loss look; `difference` is a baseline's loss
-    minus the winner's, so a positive difference means that the winner is better.
+    It works on what it is handed alone. A `difference` is a baseline's loss minus the winner's, so a positive one means
+    that the winner is better; `adjusted_low` and `adjusted_high` allow for the number of baselines (Bonferroni).
+    `seeds_...` are of the winner's setting with fresh seeds, over seeds and items together. `selection` is how much too
+    good the search's choice made the dev loss look, going by fresh seeds; `dev_loss_corrected` is the search's best dev
+    loss without the luck of having been chosen. A figure that does not exist is None.
     """
     task, split = candidate.run.task, candidate.items.split
     losses, terms = item_losses(task, candidate.trained, items)
     test_loss = float(losses.sum() / terms.sum())
-    baselines = task.baselines(split.train, split.dev, items)
-    differences = [baseline.losses - losses for baseline in baselines]
-    (low, high), *paired = intervals(torch.stack([losses, *differences], dim=1), terms, _generator())
+    remarks = list(beside.remarks)
+    baselines = _baselines(candidate, beside, items, remarks)
+
+    units = units_of(task, items)
+
+    def by_unit(rows: Tensor) -> Tensor:
+        return rows if units is None else sum_by_unit(rows, units)
+
+    unit_terms = by_unit(terms)
+    table = by_unit(torch.stack([losses, *(baseline.losses - losses for baseline in baselines)], dim=1))
+    over_items, *paired = means(table, unit_terms)
+    adjusted = means(table[:, 1:], unit_terms, bonferroni(len(baselines)))
+    seeds = _seeds(beside, items, terms, remarks)
+    over_seeds = None if seeds is None else mean_over_seeds(by_unit(seeds.T).T, unit_terms)
     known = set(split.train)
     fresh = torch.tensor([item not in known for item in items])
     too_good = candidate.confirmations[0].too_good if candidate.confirmations else None
+    selection = beside.selection
     return {
         "test_loss": test_loss,
-        "test_loss_low": low,
-        "test_loss_high": high,
+        **_ends("test_loss", over_items),
         **task.other_units(test_loss),
         "item": task.item,
         "term": task.term,
         "unit": task.unit,
         f"{task.item}s": len(items),
+        f"distinct_{task.item}s": len(set(items)),
+        "units": len(unit_terms),
         f"{task.term}s": int(terms.sum()),
         "dev_loss": candidate.trial.value,
-        "gap": test_loss - candidate.trial.values[0],
+        "gap": test_loss - candidate.trial.user_attrs.get(WEIGHTS_DEV_LOSS, candidate.trial.values[0]),
         "selection": too_good,
+        "dev_loss_corrected": selection.corrected.mean if selection else None,
+        **_ends("dev_loss_corrected", selection.corrected if selection else None),
+        "selection_trials": selection.trials if selection else None,
+        "selection_left_out": selection.left_out if selection else None,
+        "seeds_test_loss": over_seeds.mean if over_seeds else None,
+        **_ends("seeds_test_loss", over_seeds),
+        "seeds_test_losses": None if seeds is None else (seeds.sum(1) / terms.sum()).tolist(),
+        "confirming_runs": candidate.confirming_runs,
         f"{task.item}s_also_in_train": int((~fresh).sum()),
         "test_loss_without_them": float(losses[fresh].sum() / terms[fresh].sum()) if fresh.any() else None,
         "baselines": [
@@ -81,14 +113,60 @@ def evaluate(candidate: Candidate, items: list[str]) -> dict[str, Any]:
                 "name": baseline.name,
                 "smoothing": baseline.smoothing,
                 "test_loss": float(baseline.losses.sum() / terms.sum()),
-                "difference": float((baseline.losses - losses).sum() / terms.sum()),
-                "low": lower,
-                "high": upper,
+                "difference": row.mean,
+                **_ends("", row),
+                **_ends("adjusted", wider),
             }
-            for baseline, (lower, upper) in zip(baselines, paired, strict=True)
+            for baseline, row, wider in zip(baselines, paired, adjusted, strict=True)
         ],
+        "first_trial": beside.first[0] if beside.first else None,
+        "remarks": remarks,
     }
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)  # so that the same weights always get the same interval
+def _baselines(candidate: Candidate, beside: Beside, items: Sequence[str], remarks: list[str]) -> list[Baseline]:
+    """The task's baselines and the first setting tried, but for those without a finite loss, which become remarks."""
+    split, task = candidate.items.split, candidate.run.task
+    found = task.baselines_for(candidate.trained, split.train, split.dev, items)
+    for baseline in found:
+        if baseline.losses.shape != (len(items),):
+            raise ValueError(
+                f"{type(task).__name__}.baselines returned {tuple(baseline.losses.shape)} losses as {baseline.name}; "
+                f"it must return {len(items)}, one for each item"
+            )
+    found = [Baseline(one.name, one.losses.detach().cpu().double(), one.smoothing) for one in found]
+    if beside.first is not None:
+        number, recorded = beside.first
+        try:
+            losses, _ = item_losses(recorded.config.task, recorded.trained, items)
+            found.append(Baseline(f"trial {number}", losses))
+        except Diverged:
+            remarks.append(f"Trial {number}, the first setting, is not compared: its test loss is infinite.")
+    remarks += [f"{one.name} is not compared: its test loss is infinite." for one in found if not _is_finite(one)]
+    return list(filter(_is_finite, found))
+
+
+def _is_finite(baseline: Baseline) -> bool:
+    return bool(torch.isfinite(baseline.losses).all())
+
+
+def _seeds(beside: Beside, items: Sequence[str], terms: Tensor, remarks: list[str]) -> Tensor | None:
+    """Each item's loss with each of the seeds that confirmed the winner, (seeds, n); None without any."""
+    if not beside.confirming:
+        return None
+    try:
+        rows = [item_losses(recorded.config.task, recorded.trained, items) for recorded in beside.confirming]
+    except Diverged:
+        remarks.append("There is no mean over fresh seeds: with one of them, the test loss is infinite.")
+        return None
+    if any(not torch.equal(terms, own) for _, own in rows):
+        remarks.append("There is no mean over fresh seeds: their losses have other numbers of terms.")
+        return None
+    return torch.stack([losses for losses, _ in rows])
+
+
+def _ends(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """The ends of an interval by name; None where there is none."""
+    ends = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
+    keys = [f"{name}_{end}".lstrip("_") for end in ("low", "high")]
+    return {key: None if math.isnan(end) else end for key, end in zip(keys, ends, strict=True)}

@@ -25,13 +25,14 @@ from sweeps.config.names import check_study_name
 from sweeps.config.reading import read_node
 from sweeps.databases import locked, resolve_url
 from sweeps.errors import ChainBroken, RequestError, TestSplitAlreadyUsed
+from sweeps.look.beside import find_beside
 from sweeps.look.candidate import check_idle, find_candidate
 from sweeps.look.checks import wrong_copies
 from sweeps.look.claim import LookConfig, Places, ask, check_earlier, claim_look
 from sweeps.look.evaluation import record_result
 from sweeps.look.ledger import STUDY_ID, find_ledger, make_ledger, study_id
 from sweeps.look.record import RESULT, Looks, Record
-from sweeps.look.report import as_text, check_format, draw
+from sweeps.look.report import as_page, as_text, check_format, draw
 from sweeps.tracking.looks import log_look
 from sweeps.tracking.registry import register_champion
 from sweeps.tracking.store import open_tracking
@@ -89,10 +90,11 @@ def _look(config: FinalTestConfig, places: Places, trials: Trials, confirm: Tria
     new = looks.find(name, RESULT) is None
     if new:
         candidate = find_candidate(places.store, trials, confirm, config.final_test.unfinished)
+        beside = find_beside(places.store, candidate)
         with trials.alone() as standing:  # no trial can begin between this check and the claim
             check_idle(name, standing)
             claim = claim_look(config.final_test, places, candidate, trials)
-        record_result(looks, candidate, claim)
+        record_result(looks, candidate, beside, claim)
     else:
         _check_intact(places, name)
     print(show(looks, name, config.format), flush=True)
@@ -158,6 +160,7 @@ def _copy(places: Places, trials: Trials) -> None:
         for record in (claim, result):
             if places.ledger.find(own_id, record.kind) is None:
                 places.ledger.copy(record, {STUDY_ID: own_id})
-    text = as_text(claim.content, result.content, _others(places.looks, claim.content))
-    log_look(places.store, claim.content, result.content, {"report.md": text}, draw(claim.content, result.content))
+    told = claim.content, result.content, _others(places.looks, claim.content)
+    texts = {"report.md": as_text(*told), "report.html": as_page(*told)}
+    log_look(places.store, claim.content, result.content, texts, draw(claim.content, result.content))
     register_champion(places.store, claim.content, result.content)

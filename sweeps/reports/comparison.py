@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from makemore.bootstrap import FEWEST
 from sweeps.config.terminal import wrap
 from sweeps.reports.studies import StudyResults
 from sweeps.reports.tables import lines_table, to_csv, to_json, to_markdown, to_text
@@ -45,8 +46,12 @@ class Comparison:
     @property
     def remarks(self) -> list[str]:
         """What a reader must know."""
-        splits = self.table["dev_words"].nunique()
-        return [f"The dev words are of {splits} different splits: these losses do not compare."] if splits > 1 else []
+        remarks, splits = [], self.table["dev_words"].nunique()
+        if splits > 1:
+            remarks.append(f"The dev words are of {splits} different splits: these losses do not compare.")
+        if self.by == "run" and "difference" in self.table and self.table["difference_low"].isna().all():
+            remarks.append(f"There are no intervals: they take at least {FEWEST} distinct dev items.")
+        return remarks
 
     @property
     def title(self) -> str:

@@ -1,32 +1,22 @@
 """Paired differences of dev losses: two models on the same items differ by less than their losses vary."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from makemore.bootstrap import intervals
-from makemore.train import generator_for, one_thread
+from makemore.bootstrap import sum_by_unit
+from makemore.train import one_thread
 from sweeps.errors import RequestError
+from sweeps.reports.intervals import Interval, mean_over_seeds, means
 from sweeps.reports.recorded import load_recorded
-from sweeps.reports.settings import LEVEL, SettingResults
-from sweeps.task.item_losses import DEV_LOSSES, read_item_losses
+from sweeps.reports.settings import SettingResults
+from sweeps.task.item_losses import DEV_LOSSES, read_item_losses, read_units
 from sweeps.task.recorded import read_recorded_config
 from sweeps.tracking.artifacts import fetch_artifact, find_artifact
 from sweeps.tracking.datasets import dataset_digest
 from sweeps.tracking.queries import RunRecord
 from sweeps.tracking.store import TrackingStore
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and the ends of its 95 % interval, in nats per character."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def differences(store: TrackingStore, runs: Sequence[RunRecord], baseline: RunRecord) -> dict[str, Interval]:
@@ -54,9 +44,8 @@ def differences(store: TrackingStore, runs: Sequence[RunRecord], baseline: RunRe
 def setting_differences(store: TrackingStore, results: SettingResults, baseline: RunRecord) -> dict[str, Interval]:
     """Each setting's mean dev loss minus that of the baseline's setting, by group hash; negative is better.
 
-    The means are over seeds and items, and so are the 95 % intervals: the variance of a difference is that over items,
-    paired, plus that between the seeds of either setting (Bouthillier et al. 2021, arXiv 2103.03098), with degrees of
-    freedom as Welch and Satterthwaite count them. A setting with one seed has no interval.
+    The means are over seeds and items, and so are the 95 % intervals, see `mean_over_seeds`. A setting with one seed
+    has no interval.
 
     Raises:
         RequestError: see `differences`; or the baseline's setting has no complete run here.
@@ -77,28 +66,10 @@ def setting_differences(store: TrackingStore, results: SettingResults, baseline:
         group: torch.stack([columns[run.run_id] for run in complete[group]]) for group in complete if complete[group]
     }
     return {
-        other: _difference(by_group[other], by_group[group], terms)
+        other: mean_over_seeds(by_group[other], terms, by_group[group])
         for other in by_group
         if other != group and other not in diverged
     }
-
-
-def _difference(losses: Tensor, baseline: Tensor, terms: Tensor) -> Interval:
-    """The difference of two settings' mean losses per term; losses are (seeds, n), terms (n,)."""
-    from scipy.special import stdtrit  # takes long to import
-
-    total = terms.sum()
-    paired = losses.mean(0) - baseline.mean(0)
-    mean = float(paired.sum() / total)
-    if min(len(losses), len(baseline)) < 2:
-        return Interval(mean, math.nan, math.nan)
-    over_items = float(((paired - mean * terms) ** 2).sum() / total**2)  # of a ratio of sums, to first order
-    between = [float((seeds.sum(1) / total).var() / len(seeds)) for seeds in (losses, baseline)]
-    variance = over_items + sum(between)
-    freedom = [len(terms) - 1, len(losses) - 1, len(baseline) - 1]
-    parts = [part**2 / degrees for part, degrees in zip([over_items, *between], freedom, strict=True)]
-    half = float(stdtrit(variance**2 / sum(parts), (1 + LEVEL) / 2)) * math.sqrt(variance) if variance else 0.0
-    return Interval(mean, mean - half, mean + half)
 
 
 def _check_same_items(runs: Sequence[RunRecord], baseline: RunRecord) -> None:
@@ -123,7 +94,9 @@ def _dev_items(store: TrackingStore, run: RunRecord) -> Sequence[str]:
 def dev_losses(
     store: TrackingStore, runs: Sequence[RunRecord], dev_digest: str | None, read_items: Callable[[], Sequence[str]]
 ) -> tuple[Tensor, Tensor]:
-    """Each dev item's loss in each run, (n, k), and its number of terms, (n,); float64.
+    """Each dev item's loss in each run, (n, k), and its number of terms, (n,); float64; a row for each distinct item.
+
+    Losses and terms of equal items, and of items of one group, are summed up: they are resampled together.
 
     A run that has recorded its losses on these items is believed. For runs that have not, the recorded weights are
     evaluated.
@@ -136,25 +109,40 @@ def dev_losses(
         RequestError: a run has neither losses nor weights, or the losses are those of another number of items.
     """
     known: dict[str, tuple[Tensor, Tensor]] = {}
+    units: Tensor | None = None
     for run in runs:
         if run.run_id in known:
             continue
         recorded = find_artifact(store, run.run_id, DEV_LOSSES) if run.dev_digest == dev_digest else None
         known[run.run_id] = read_item_losses(recorded) if recorded else _evaluate(store, run, read_items())
+        units = read_units(recorded) if recorded and units is None else units
         first, terms = known[runs[0].run_id][1], known[run.run_id][1]
         if not torch.equal(first, terms):
             raise RequestError(f"run {run.run_id} and run {runs[0].run_id} have losses of different dev items")
-    return torch.stack([known[run.run_id][0] for run in runs], dim=1), known[runs[0].run_id][1]
+    losses, terms = torch.stack([known[run.run_id][0] for run in runs], dim=1), known[runs[0].run_id][1]
+    return (losses, terms) if units is None else (sum_by_unit(losses, units), sum_by_unit(terms, units))
+
+
+def recorded_dev_losses(store: TrackingStore, runs: Sequence[RunRecord], most: int) -> tuple[Tensor, Tensor]:
+    """As `dev_losses`, for those runs that have recorded losses on the first one's items; at most `most` losses."""
+    losses: list[Tensor] = []
+    terms, units = torch.zeros(0, dtype=torch.float64), None
+    for run in runs:
+        recorded = find_artifact(store, run.run_id, DEV_LOSSES)
+        if recorded is None or run.dev_digest != runs[0].dev_digest:
+            continue
+        own, own_terms = read_item_losses(recorded)
+        if not losses:
+            terms, units = own_terms, read_units(recorded)
+        if torch.equal(terms, own_terms) and (len(losses) + 1) * len(own) <= most:
+            losses.append(own)
+    if not losses:
+        return torch.zeros(0, 0, dtype=torch.float64), terms
+    stacked = torch.stack(losses, dim=1)
+    return (stacked, terms) if units is None else (sum_by_unit(stacked, units), sum_by_unit(terms, units))
 
 
 def _evaluate(store: TrackingStore, run: RunRecord, items: Sequence[str]) -> tuple[Tensor, Tensor]:
     recorded = load_recorded(store, run.run_id)
     with one_thread():
         return recorded.config.task.losses(recorded.trained, items)
-
-
-def means(losses: Tensor, terms: Tensor) -> list[Interval]:
-    """The mean per term of each column of losses by item, (n, k), with its 95 % interval over items."""
-    bounds = intervals(losses, terms, generator_for(0, "intervals"))  # equal losses have equal intervals
-    averages = (losses.sum(0) / terms.sum()).tolist()
-    return [Interval(mean, low, high) for mean, (low, high) in zip(averages, bounds, strict=True)]

@@ -5,11 +5,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from sweeps.reports.intervals import LEVEL
 from sweeps.reports.leaderboard import Leaderboard, leaderboard
 from sweeps.tracking.queries import RunRecord
 from sweeps.trials.winner import nan_last
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from sweeps.config.command_line import command_line
 from sweeps.config.terminal import wrap
 from sweeps.reports.insight import Importance, Insight
 from sweeps.reports.leaderboard import leaderboard, outcome
+from sweeps.reports.selection import Selection
 from sweeps.reports.settings import settings
 from sweeps.reports.studies import StudyResults
 from sweeps.reports.tables import confirmations_table, leaderboard_table, settings_table, to_text
@@ -38,12 +39,14 @@ def as_text(
     asked: Asked,
     wider: Sequence[str] = (),
     seeds: Sequence[RunRecord] = (),
+    selection: Selection | None = None,
 ) -> str:
     """The end of a sweep: the best settings, what fresh seeds say, who won, what mattered, what to do next.
 
     Args:
         wider: the words of the command that goes on in a wider space, if one is called for.
         seeds: the runs of single seeds, if each trial has several.
+        selection: what the dev loss is without the luck of having been chosen, if that is known.
     """
     lines = ["", *([wrap(f"question: {asked.question}"), ""] if asked.question else [])]
     lines += [_table(study, space, asked, seeds), ""]
@@ -63,7 +66,8 @@ def as_text(
         lines.append(wrap(f"winner: trial {winner.trial}, {loss} (not confirmed with fresh seeds)"))
     config_hash, weights_digest = (str(winner.tags.get(key)) for key in ("config_hash", "weights_digest"))
     identity = f"run {winner.run_id}, config {config_hash}, weights {weights_digest[:12]}"
-    lines += [wrap(line, _INDENT) for line in [identity, *_lessons(study, winner, insight)]]
+    corrected = [selection.in_words()] if selection else []
+    lines += [wrap(line, _INDENT) for line in [identity, *corrected, *_lessons(study, winner, insight)]]
     first, *more = _next(study, insight, asked, wider, bool(seeds))
     return "\n".join([*lines, "", f"next:   {first}", *(f"{_INDENT}{line}" for line in more)])
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from sweeps.reports.intervals import Interval
 from sweeps.reports.leaderboard import Leaderboard, is_param, outcome, param_keys
-from sweeps.reports.paired import Interval
 from sweeps.reports.settings import SettingResults
 from sweeps.reports.studies import StudyLine
 from sweeps.reports.text_table import fit_table

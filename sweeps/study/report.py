@@ -5,12 +5,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TypeVar
 
 from sweeps.config.messages import one_line
 from sweeps.reports.insight import Insight, find_insight
 from sweeps.reports.leaderboard import leaderboard
 from sweeps.reports.recorded import load_recorded
+from sweeps.reports.selection import find_selection
 from sweeps.reports.studies import StudyResults, read_study
 from sweeps.reports.summary import Asked, as_notes, as_text
 from sweeps.reports.tables import leaderboard_table
@@ -23,6 +24,7 @@ from sweeps.tracking.store import TrackingStore
 from sweeps.tracking.views import run_address
 from sweeps.trials.trials import Trials
 
+T = TypeVar("T")
 _FIRST_SECONDS = 60.0  # a study that runs longer than this gets pictures while it runs
 _SHARE = 0.005  # the updates of a running study may take this share of its time
 
@@ -92,7 +94,9 @@ class StudyReport:
             _attempt("model in the registry", lambda: register_winner(self._store, winning))
         has_seeds = any("seeds" in run.tags for run in study.trials)
         seeds = study_runs(self._store, study.name, "seed") if has_seeds else []
-        return as_text(study, winner, insight, self._space, self._asked, self._wider(study.name, insight), seeds)
+        selection = _attempt("corrected dev loss", lambda: find_selection(self._store, study.complete))
+        wider = self._wider(study.name, insight)
+        return as_text(study, winner, insight, self._space, self._asked, wider, seeds, selection)
 
     def _wider(self, name: str, insight: Insight) -> list[str]:
         """The arguments of the command that goes on in a wider space; empty where no range is to be widened."""
@@ -145,12 +149,13 @@ def _next_name(name: str) -> str:
     return f"{match[1]}-{int(match[2] or 1) + 1}" if match else f"{name}-wider"
 
 
-def _attempt(what: str, action: Callable[[], Any]) -> None:
-    """Run an action that the study can do without, and print its error if it fails."""
+def _attempt(what: str, action: Callable[[], T]) -> T | None:
+    """The result of an action that the study can do without; if it fails, its error is printed."""
     try:
-        action()
+        return action()
     except Exception as error:
         _say_why_not(what, error)
+        return None
 
 
 def _say_why_not(what: str, error: Exception) -> None:

@@ -16,7 +16,7 @@ from sweeps.config.files import write_yaml
 from sweeps.config.messages import reason
 from sweeps.errors import RequestError
 from sweeps.task.item_losses import DEV_LOSSES, write_item_losses
-from sweeps.task.items import Items
+from sweeps.task.items import Items, units_of
 from sweeps.task.run_config import RunConfig, read_run_config
 from sweeps.task.task import Description, Trained
 from sweeps.tracking.runs import TrackedRun, start_run
@@ -213,7 +213,7 @@ class OpenRun:
             self._write_config(folder / "config.yaml")
             fingerprint = self.items.split.fingerprint("train")
             weights_digest = task.save(trained, folder / "weights.safetensors", fingerprint)
-            write_item_losses(folder / DEV_LOSSES, fit.losses, fit.terms)
+            write_item_losses(folder / DEV_LOSSES, fit.losses, fit.terms, units_of(task, self.items.split.dev))
             for name, text in description.files.items():
                 (folder / name).write_text(text, encoding="utf-8")
             if self.draws:

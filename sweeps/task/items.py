@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
+from makemore.bootstrap import unit_indices
 from makemore.data import DataError, Split, split_words
 from sweeps.config.messages import one_line
 from sweeps.errors import RequestError
@@ -59,6 +62,15 @@ def read_items(task: Task) -> tuple[str, ...]:
                 f"{type(task).__name__}.read returned {item!r} as item {place}; it must return text without line ends"
             )
     return items
+
+
+def units_of(task: Task, items: Sequence[str]) -> Tensor | None:
+    """The index of each item's unit, (n,) int64, for resampling; None if each item is a unit of its own.
+
+    A unit is a group, or a text: equal items, and items of one group, tell less than as many independent ones would.
+    """
+    units = unit_indices(groups_of(task, items) or items)
+    return units if len(units) and int(units.max()) + 1 < len(units) else None
 
 
 def groups_of(task: Task, items: Sequence[str]) -> tuple[str, ...] | None:

@@ -45,7 +45,7 @@ class Baseline:
 
     name: str
     losses: Tensor  # the sum of each item's losses, (n,) float64
-    smoothing: float | None = None
+    smoothing: float | None = None  # the amount that was best on dev: what is added to counts, or the discount
 
 
 class Task:
@@ -142,6 +142,15 @@ class Task:
     def baselines(self, train: Sequence[str], dev: Sequence[str], items: Sequence[str]) -> list[Baseline]:
         """Simple models for comparison at the one look: fitted on train, tuned on dev, evaluated on the items."""
         return []
+
+    def baselines_for(
+        self, trained: Trained, train: Sequence[str], dev: Sequence[str], items: Sequence[str]
+    ) -> list[Baseline]:
+        """The baselines of a trained model: override this where they need what it knows, such as its alphabet.
+
+        All that baselines may use is handed to them: none of the two methods reads the list again.
+        """
+        return self.baselines(train, dev, items)
 
     def other_units(self, loss: float) -> dict[str, float]:
         """A loss in other units, by the name of the unit."""

@@ -1,5 +1,6 @@
 """MLflow's copies of the looks at test splits; the record that counts is in the study's database."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # takes as long to import as a small query
 
 _TAGS = ("study", "study_id", "look", "weights_digest", "who", "when")
+_NOT_IN_A_NAME = re.compile(r"[^0-9A-Za-z.-]")  # what a metric's name should not have, or cannot
 _PARAMS = ("study", "trial", "run_id", "config_hash", "split", "split_seed", "split_digest", "source_digest")
 
 
@@ -40,7 +42,7 @@ def log_look(
         run = start_run(store, name, "final_test", params, tags, parent_id=parent.run_id if parent else None)
     metrics = {key: value for key, value in result.items() if isinstance(value, (int, float)) and key != "attempts"}
     for baseline in result["baselines"]:
-        metrics[f"test_loss_{baseline['name'].replace(' ', '_')}"] = baseline["test_loss"]
+        metrics[f"test_loss_{_NOT_IN_A_NAME.sub('_', baseline['name'])}"] = baseline["test_loss"]
     run.log_metrics(metrics)
     for name, text in texts.items():
         store.client.log_text(run.run_id, text, name)

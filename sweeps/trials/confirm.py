@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -77,6 +78,18 @@ def confirming_results(confirm: Standing) -> list[TrialResult]:
     return [
         TrialResult(int(trial.user_attrs["confirms"]), trial.state.name, _dev_loss(trial)) for trial in confirm.trials
     ]
+
+
+def confirming_runs(confirm: Standing, trial: int) -> list[dict[str, Any]]:
+    """The run_id, seed and weights_digest of each complete run that confirms a trial, in the order of the seeds.
+
+    Args:
+        confirm: the runs that confirm the best trials.
+        trial: the number of the trial that they confirm.
+    """
+    runs = [run for run in confirm.trials if run.state == TrialState.COMPLETE and run.user_attrs["confirms"] == trial]
+    keys = ("run_id", "seed", "weights_digest")
+    return sorted(({key: run.user_attrs[key] for key in keys} for run in runs), key=lambda run: int(run["seed"]))
 
 
 def study_winner(

@@ -30,7 +30,15 @@ from sweeps.task.task import Baseline, Description, Report, Task, Trained
 DEVICES = ("cpu", "cuda")
 _SAMPLES = 20  # words that are drawn from each trained model
 _SMOOTHING = [10 ** (power / 8) for power in range(-24, 17)]  # values for a baseline, tried on dev: from 0.001 to 100
-_ORDERS = (2, 3, 4)  # the n-grams that serve as baselines
+_DISCOUNTS = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+# The counted models that serve as baselines, each with the amounts of smoothing that are tried on dev.
+_COUNTED = {
+    **{
+        f"{order}-gram counts": [NgramConfig(order, "additive", smoothing, discount=0.0) for smoothing in _SMOOTHING]
+        for order in (2, 3, 4)
+    },
+    "6-gram Kneser-Ney": [NgramConfig(6, "kneser_ney", smoothing=0.0, discount=discount) for discount in _DISCOUNTS],
+}
 
 
 @dataclass(frozen=True)
@@ -213,18 +221,19 @@ class LanguageModel(Task):
         with one_thread():
             return model.draw_words(n, temperature, generator_for(seed, "samples"), prefix)
 
-    def baselines(self, train: Sequence[str], dev: Sequence[str], items: Sequence[str]) -> list[Baseline]:
-        """Uniform guessing, and counted n-grams with the smoothing that is best on dev."""
-        alphabet = self.alphabet
+    def baselines_for(
+        self, trained: Trained, train: Sequence[str], dev: Sequence[str], items: Sequence[str]
+    ) -> list[Baseline]:
+        """Uniform guessing, and counted n-grams with the smoothing that is best on dev; over the model's alphabet."""
+        alphabet = _language_model(trained).alphabet
         characters = torch.tensor([len(word) + 1 for word in items], dtype=torch.float64)
         compared = [Baseline("uniform", characters * math.log(alphabet.vocab_size))]
-        for order in _ORDERS:
-            configs = [NgramConfig(order, "additive", smoothing, discount=0.0) for smoothing in _SMOOTHING]
+        for name, configs in _COUNTED.items():
             corpus = _corpus(tuple(train), tuple(dev), alphabet, configs[0].block_size)
             models = (Ngram.fit(config, corpus.train_contexts) for config in configs)
             best = min(models, key=lambda model: mean_loss(model, corpus.dev_contexts))
             losses, _ = best.config.word_losses(best, items, alphabet)
-            compared.append(Baseline(f"{order}-gram counts", losses, best.config.smoothing))
+            compared.append(Baseline(name, losses, best.config.amount[1]))
         return compared
 
     def other_units(self, loss: float) -> dict[str, float]:

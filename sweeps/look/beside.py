@@ -1,0 +1,71 @@
+"""What one look evaluates beside the winner's weights: the runs that confirmed it, and the first setting tried.
+
+All of it is read and checked before the look is claimed, so that the evaluation opens no file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.errors import RequestError
+from sweeps.look.candidate import Candidate
+from sweeps.reports.recorded import load_recorded
+from sweeps.reports.selection import Selection, find_selection
+from sweeps.reports.studies import read_study
+from sweeps.task.recorded import RecordedRun
+from sweeps.task.weights import digest_weights
+from sweeps.tracking.store import TrackingStore
+from sweeps.trials.standing import Standing
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is compared with the winner's weights, or told with their test loss."""
+
+    confirming: Sequence[RecordedRun]  # the winner's setting with fresh seeds; empty if it was not confirmed
+    first: tuple[int, RecordedRun] | None  # the number of the first trial that is complete, and its run
+    selection: Selection | None  # the dev loss without the luck of having been chosen
+    remarks: Sequence[str]  # what is not compared, and why
+
+
+def find_beside(store: TrackingStore, candidate: Candidate) -> Beside:
+    """What the look evaluates beside the candidate.
+
+    Raises:
+        RequestError: the weights of a run that confirmed the winner are gone, or are not those that were recorded.
+    """
+    remarks = []
+    runs = candidate.confirming_runs
+    confirming = [_load(store, candidate.study, run["run_id"], run["weights_digest"]) for run in runs]
+    first = None
+    tried = _first_complete(candidate.standing)
+    if tried.number == candidate.trial.number:
+        remarks.append(f"The winner is trial {tried.number}, the first setting: what tuning gained is not told.")
+    else:
+        try:
+            digest = tried.user_attrs["weights_digest"]
+            first = tried.number, _load(store, candidate.study, tried.user_attrs["run_id"], digest)
+        except RequestError as error:  # the look goes on without it
+            why = str(error).removeprefix(f"study.name is {candidate.study}; ")
+            remarks.append(f"Trial {tried.number}, the first setting, is not compared: {why}.")
+    selection = None
+    try:
+        selection = find_selection(store, read_study(store, candidate.study).trials)
+    except RequestError as error:
+        remarks.append(f"The dev loss is not corrected for having been chosen: {error}.")
+    return Beside(confirming, first, selection, remarks)
+
+
+def _first_complete(standing: Standing) -> FrozenTrial:
+    return next(trial for trial in standing.own if trial.state == TrialState.COMPLETE)
+
+
+def _load(store: TrackingStore, study: str, run_id: str, digest: str) -> RecordedRun:
+    """A recorded run whose weights have the digest that the study's database has."""
+    recorded = load_recorded(store, run_id)
+    if digest_weights(recorded.trained.module.state_dict()) != digest:
+        raise RequestError(
+            f"study.name is {study}; the weights of run {run_id} are not those that were recorded: altered since"
+        )
+    return recorded
