@@ -332,7 +332,7 @@ def test_what_is_missing_is_a_dash_in_markdown() -> None:
 
 def test_a_confirming_run_that_diverged_makes_the_mean_infinite(makemore: Makemore, workdir: Path) -> None:
     record(workdir, "odd", 0, {"best_dev_loss": 2.5}, tags={"group_hash": "g"})
-    diverged = {"kind": "confirm", "group_hash": "g", "config_hash": "other"}
+    diverged = {"kind": "confirm", "group_hash": "g", "config_hash": "other", "confirm_number": "0"}
     record(workdir, "odd", 0, {}, state="PRUNED", tags=diverged)
     assert makemore("compare", "by=setting").out.splitlines()[-1].split()[:6] == ["0", "2", "inf", "-", "-", "-"]
 
