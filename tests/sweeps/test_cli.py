@@ -139,7 +139,7 @@ def test_help_is_about_what_was_asked_for(makemore: Makemore, workdir: Path, mon
         ),
         (
             ["train", "modle=mlp"],
-            "modle is not a key; did you mean model? it must be study, tracking, task, data, model",
+            "modle is not a key; did you mean model? it must be study, looks, tracking, task, data, model",
         ),
         (["train", "experment=best"], "experment is not a key; did you mean experiment? it must be study"),
         (["train", "study.nam=x"], "study.nam is not a key of study; did you mean name? it must be name, storage"),

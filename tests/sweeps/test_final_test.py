@@ -34,6 +34,7 @@ from sweeps.tracking.store import MlflowClient
 TINY = ("train.steps=60", "train.evaluations=2", "model.hidden_neurons=int(interval(4,16))", "study.workers=1")
 STUDY = ("sweep", "study.name=a", "study.n_trials=3", "study.confirm.top=2", "study.confirm.seeds=1", *TINY)
 YES = "final_test.confirm=true"
+ROUNDS = int(os.environ.get("MAKEMORE_RACE_ROUNDS", "5"))  # of races on PostgreSQL; on SQLite more
 LOOK = ("final-test", "study.name=a", YES, "format=json")
 
 
@@ -444,7 +445,7 @@ def test_of_processes_that_race_exactly_one_looks(
 ) -> None:
     folder = copy_of(finished, tmp_path, monkeypatch)
     assert makemore(*LOOK).code == 0  # what this process has read and opened, those that it forks have too
-    for count in [2] * 50 + [16]:
+    for count in [2] * (ROUNDS * 5 // 2) + [16]:
         start_again(finished, folder, "mlflow.db", "study.db")
         check_race(children(folder, count), folder)
         assert kinds(folder) == {"claim": 1, "result": 1}
@@ -460,7 +461,7 @@ def test_of_processes_that_race_on_postgresql_exactly_one_looks(
     folder = tmp_path / "folder"
     (folder / "mlruns").mkdir(parents=True)
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
-    for number in range(20):
+    for number in range(ROUNDS):
         start_again(made, folder, "mlflow.db")
         psql(f"create database round{number} template study;")
         url = postgresql[0].replace("/study", f"/round{number}")

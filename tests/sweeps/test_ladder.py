@@ -109,7 +109,7 @@ def test_the_ladder_of_a_list_of_towns(makemore: Makemore, workdir: Path) -> Non
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
     assert [line.split()[0] for line in lines[1 : len(RUNGS) + 1]] == RUNGS
-    assert "disjoint split of file" in answer.out
+    assert "disjoint split of towns.txt" in answer.out
     assert re.search(r"95 % intervals over \d+ dev words", answer.out)
     assert not (workdir / "ladder.png").exists()
 

@@ -206,18 +206,19 @@ def test_an_altered_result_is_never_printed(makemore: Makemore, looked: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["weights.safetensors", "config.yaml", "model/artifacts/weights.safetensors"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.yaml", "registered model"])
 def test_files_that_were_swapped_after_the_look_are_found(makemore: Makemore, looked: Path, name: str) -> None:
     [claim] = Looks(f"sqlite:///{looked}/mlruns/study.db").claims()
     folder = looked / "mlruns/artifacts" / claim.content["run_id"] / "artifacts"
-    path = folder / name
     if name == "config.yaml":
+        path = folder / name
         path.write_text(path.read_text().replace("steps: 20", "steps: 21"))
     else:
-        [other] = {
-            other for other in (looked / "mlruns/artifacts").rglob("weights.safetensors") if folder not in other.parents
+        [other] = set((looked / "mlruns/artifacts").glob("*/artifacts/weights.safetensors")) - {
+            folder / "weights.safetensors"
         }
-        shutil.copy(other, path)
+        [model] = (looked / "mlruns/artifacts/models").rglob("weights.safetensors")
+        shutil.copy(other, model if name == "registered model" else folder / name)
     answer = makemore("looks")
     assert answer.code == 1
     assert "were altered after the claim" in answer.out or "was altered after the claim" in answer.out

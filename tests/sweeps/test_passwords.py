@@ -1,5 +1,6 @@
 """Passwords in addresses: used, and neither stored nor shown."""
 
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def test_a_study_on_servers_stores_and_prints_no_password(
     for name in ("config", "hydra", "overrides"):  # as Hydra writes them, but for the password
         OmegaConf.load(folder / f"mlruns/outputs/a/0/.hydra/{name}.yaml")
     config: Any = OmegaConf.load(folder / "mlruns/outputs/a/0/.hydra/config.yaml")
-    assert "***" in config.study.storage or launcher != "basic"
+    assert launcher != "basic" or "***" in config.study.storage
     for run in MlflowClient(tracking_uri=postgresql[1]).search_runs(["1"]):
         assert SECRET not in str(run.to_dictionary())
     for command in (("compare", "format=csv"), ("looks",)):
@@ -89,7 +90,7 @@ def test_the_address_of_a_server_is_shown_without_its_password(tmp_path: Path, m
     assert f"the MLflow UI is at {mlflow_server.address}\n" in shown
     assert SECRET not in shown
     assert holders(tmp_path) == []
-    mlflow_server.process.kill()
+    mlflow_server.send(signal.SIGKILL)
     mlflow_server.process.wait(timeout=30)
     process = start("compare", f"tracking.uri={address}", cwd=tmp_path, stderr=subprocess.PIPE)
     _, errors = process.communicate(timeout=120)

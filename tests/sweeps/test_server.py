@@ -26,8 +26,7 @@ def test_a_study_is_recorded_on_a_server_with_its_files(tmp_path: Path, server: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize(("how", "workers"), [(signal.SIGSTOP, 2), (signal.SIGKILL, 1)])
 def test_an_interrupt_while_the_server_is_away_ends_soon_and_is_explained(
     tmp_path: Path, mlflow_server: Server, how: signal.Signals, workers: int
 ) -> None:

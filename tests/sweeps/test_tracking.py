@@ -89,7 +89,7 @@ def test_a_variable_of_mlflow_is_not_followed_and_that_is_said(
     assert not (workdir / "elsewhere.db").exists()
     monkeypatch.delenv(variable)
     client = sweeps.tracking.store.MlflowClient(tracking_uri=f"sqlite:///{workdir}/mlruns/mlflow.db")
-    assert len(client.search_model_versions("name = 'makemore'")) == 1
+    assert len(client.search_model_versions("name = 'makemore-given_names'")) == 1
     followed = makemore("train", "train.steps=20", f"{key}='{elsewhere}'")
     assert followed.code == 0, followed.err
     monkeypatch.setenv(variable, elsewhere)
