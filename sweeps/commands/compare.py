@@ -24,6 +24,7 @@ from sweeps.trials.winner import Confirmation
 FORMATS = (*TEXT_FORMATS, "html")
 ROWS = ("run", "setting")
 _PAGE = "compare.html"
+_FEWEST_DIGITS = 6  # a number with fewer is meant as a trial's, and not as the beginning of a run's id
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,17 @@ def _find_baseline(store: TrackingStore, value: str | int | float, studies: Sequ
     """
     if isinstance(value, int) and len(studies) == 1:
         numbered = next((run for run in studies[0].trials if run.trial == value), None)
-        if numbered is not None:
+        if numbered is not None and numbered.state == "COMPLETE":
             return numbered
+        if numbered is not None:
+            complete = ", ".join(str(run.trial) for run in studies[0].complete[:5]) or "none yet"
+            raise RequestError(
+                f"baseline is {value}; trial {value} of study {studies[0].name} is {numbered.state}, and only a "
+                f"complete trial has losses to pair: {complete}"
+            )
+        if len(str(value)) < _FEWEST_DIGITS:
+            last = max((run.trial for run in studies[0].trials if run.trial is not None), default=0)
+            raise RequestError(f"baseline is {value}; study {studies[0].name} has trials 0 to {last}")
     name = _read_id("baseline is", value)
     check_study_name(name, "baseline is")
     study = next((study for study in studies if study.name == name), None)

@@ -126,7 +126,9 @@ def _pages(store: TrackingStore, name: str | int | None) -> dict[str, str]:
     run = newest_study_run(store) if name is None else find_study_run(store, str(name))
     if run is None:
         if name is not None:
-            raise RequestError(f"study.name is {name}; {hide_password(store.uri)} has no such study: see makemore ui")
+            raise RequestError(
+                f"study.name is {name}; {hide_password(store.uri)} has no such study: see makemore studies"
+            )
         return {}
     study = run.tags["study"]
     return {

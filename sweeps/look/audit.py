@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from sweeps.config.command_line import command_line
 from sweeps.config.reading import read_node
 from sweeps.config.terminal import wrap
-from sweeps.databases import resolve_url
+from sweeps.databases import NoRecords, resolve_url
 from sweeps.errors import ChainBroken
 from sweeps.look.checks import altered_files, missing_copies, wrong_copies
-from sweeps.look.ledger import find_ledger
+from sweeps.look.ledger import STUDY_ID, find_ledger
 from sweeps.look.lost import lost_looks
 from sweeps.look.record import ATTEMPT, RESULT, Looks, Record
 from sweeps.look.report import Content, check_format
@@ -43,14 +43,19 @@ def list_looks(cfg: DictConfig) -> str:
         ChainBroken: a record was altered, or a copy in MLflow differs. The message is the list with what is broken.
     """
     config: LooksConfig = read_node(LooksConfig, cfg, "")
-    url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True, writes=False)
+    ledger = find_ledger(cfg)
+    try:
+        url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True, writes=False)
+    except NoRecords:
+        if ledger is None or config.format == "json":
+            raise
+        return "\n".join(_elsewhere(ledger, ()) or ["no test split has been looked at"])
     looks = Looks(url)
     name = None if cfg.study.name is None else str(cfg.study.name)
     records = looks.records(name)
     claims = [record for record in records if record.kind == CLAIM]
     results = {record.content["study"]: record.content for record in records if record.kind == RESULT}
     store = open_tracking(cfg, create=False)
-    ledger = find_ledger(cfg)
     broken = looks.broken()
     broken += [f"the ledger: {problem}" for problem in ledger.broken()] if ledger else []
     broken += [
@@ -62,7 +67,11 @@ def list_looks(cfg: DictConfig) -> str:
         broken += wrong_copies(store, ledger, claim.content, result)
         broken += missing_copies(store, ledger, claim.content, result)
         broken += altered_files(store, claim.content)
-    shown = _as_json(records, broken) if config.format == "json" else _as_list(claims, records, results, broken)
+    if config.format == "json":
+        shown = _as_json(records, broken)
+    else:
+        elsewhere = _elsewhere(ledger, records) if ledger and name is None else []
+        shown = _as_list(claims, records, results, broken, elsewhere)
     if broken:
         raise ChainBroken(shown)
     return shown
@@ -73,8 +82,25 @@ def _as_json(records: Sequence[Record], broken: Sequence[str]) -> str:
     return json.dumps({"records": rows, "broken": list(broken)}, indent=2)
 
 
+def _elsewhere(ledger: Looks, records: Sequence[Record]) -> list[str]:
+    """A sentence for each look that the ledger knows, and the study's database does not: of another folder, say."""
+    here = {record.content.get(STUDY_ID) for record in records if record.kind == CLAIM}
+    return [
+        wrap(
+            f"look {look['look']} at {look['source']} for study {look['study']}, by {look['who']} on {look['when']}: "
+            "known to the ledger alone, as it was taken elsewhere"
+        )
+        for look in (claim.content for claim in ledger.claims())
+        if look[STUDY_ID] not in here
+    ]
+
+
 def _as_list(
-    claims: Sequence[Record], records: Sequence[Record], results: Mapping[str, Content], broken: Sequence[str]
+    claims: Sequence[Record],
+    records: Sequence[Record],
+    results: Mapping[str, Content],
+    broken: Sequence[str],
+    elsewhere: Sequence[str],
 ) -> str:
     lines = [_as_table([claim.content for claim in claims], records, results)] if claims else []
     for look in (claim.content for claim in claims):
@@ -83,6 +109,7 @@ def _as_list(
             lines += [wrap(f"study {look['study']}: no result yet; this completes it:"), f"    {cure}"]
         if look["reason"]:
             lines.append(wrap(f"study {look['study']}: reason: {look['reason']}"))
+    lines += elsewhere
     if not lines:
         lines = ["no test split has been looked at"]
     lines += [wrap(f"BROKEN: {what}") for what in broken]

@@ -135,9 +135,7 @@ def find_study(store: TrackingStore, name: str | int | None, given: str = "study
     check_study_name(str(name), given)
     study = read_study(store, str(name))
     if not study.trials:
-        raise RequestError(
-            f"{given} {name}; {hide_password(store.uri)} has no trials of it: see makemore ui, or makemore sweep"
-        )
+        raise RequestError(f"{given} {name}; {hide_password(store.uri)} has no trials of it: see makemore studies")
     return study
 
 

@@ -94,6 +94,9 @@ def _next(study: StudyResults, insight: Insight, asked: Asked, wider: Sequence[s
     this = f"study.name={study.name}"
     by = ["by=setting"] if by_setting else []
     commands = [["compare", this, *by]]
+    if by_setting:  # is the best setting better than the next one, and how sure is that?
+        commands = [["compare", this, *by, f"baseline={run.trial}"] for run in leaderboard(study.complete).runs[1:2]]
+        commands = commands or [["compare", this, *by]]
     # The best trials beside the setting that was tried first.
     commands += [["compare", this, *by, "top=5", f"baseline={tried.trial}"] for tried in insight.tried_first[:1]]
     commands += [["sample", this, "n=20"]] if asked.samples else []

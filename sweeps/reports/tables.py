@@ -148,26 +148,18 @@ _SHORT = {"best_dev_loss": "dev_loss", "train_seconds": "seconds"}
 _SHORTER = {  # where a terminal is narrow
     **{"mean_dev_loss": "mean", "mean_low": "low", "mean_high": "high", "confirmed_mean": "confirmed"},
     **{"looked_at": "looked"},
-    **{"dev_loss_low": "low", "dev_loss_high": "high", "difference_low": "low", "difference_high": "high"},
+    **{"dev_loss_low": "low", "dev_loss_high": "high"},
+    **{"difference": "diff", "difference_low": "diff_low", "difference_high": "diff_high"},
     **{"steps_per_second": "steps/s", "parameters": "weights", "run_id": "run"},
 }
-# What a narrow terminal shows first; then come the params, then all other columns.
+# What a narrow terminal shows first; then come the params, then these, and then all other columns.
 _IMPORTANT = (
-    *("study", "look", "rung", "kind", "trial", "trials", "n", "state"),
-    *(
-        "test_loss",
-        "best_dev_loss",
-        "mean_dev_loss",
-        "dev_loss",
-        "mean_low",
-        "mean_high",
-        "difference",
-        "chosen",
-        "invented",
-    ),
-    *("difference_low", "difference_high", "verdict", "run_id", "winner", "confirmed_mean"),
-    *("looked_at", "complete", "pruned", "data", "failed"),
+    *("study", "look", "rung", "data", "kind", "trial", "trials", "n", "state"),
+    *("test_loss", "best_dev_loss", "mean_dev_loss", "dev_loss"),
+    *("difference", "difference_low", "difference_high", "verdict"),
+    *("chosen", "invented", "confirmed_mean", "winner", "looked_at", "complete", "pruned", "failed"),
 )
+_THEN = ("mean_low", "mean_high", "run_id")
 
 
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
@@ -190,7 +182,8 @@ def to_text(table: pd.DataFrame, cure: str = "format=csv has all") -> str:
     """A table for a terminal, with as many columns as there is room for; `cure` says how to see all of them."""
     keys = list(map(str, table))
     last = [key for key in keys if not is_param(key)]
-    by_importance = [key for key in dict.fromkeys([*_IMPORTANT, *filter(is_param, keys), *last]) if key in keys]
+    order = dict.fromkeys([*_IMPORTANT, *filter(is_param, keys), *_THEN, *last])
+    by_importance = [key for key in order if key in keys]
     names = [_SHORT.get(key, key) for key in by_importance]
     return fit_table(formatted(table), names, short_names(names) | _unique(_SHORTER, names), cure)
 

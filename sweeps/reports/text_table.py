@@ -33,6 +33,8 @@ def fit_table(cells: pd.DataFrame, by_importance: Sequence[str], short: Mapping[
     for name in by_importance:
         if not kept or _width_of([cut[other] for other in [*kept, name]]) <= width:
             kept.append(name)
+    # One end of an interval says nothing.
+    kept = [name for name in kept if not name.endswith("_low") or f"{name.removesuffix('low')}high" in kept]
     left_out = [name for name in full if name not in kept]
     text = _join(column for name, column in cut.items() if name in kept)
     if not left_out:

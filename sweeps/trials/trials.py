@@ -161,7 +161,9 @@ def open_trials(name: str, url: str, create: bool = True) -> Trials:
     try:
         return Trials(url, name, create=create)
     except KeyError:
-        raise RequestError(f"study.name is {name}; {hide_password(url)} has no such study: see makemore ui") from None
+        raise RequestError(
+            f"study.name is {name}; {hide_password(url)} has no such study: see makemore studies"
+        ) from None
     except UNUSABLE as error:
         raise unusable(url, error) from None
 

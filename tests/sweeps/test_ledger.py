@@ -74,6 +74,10 @@ def test_a_new_folder_knows_the_look(
     makemore: Makemore, looked: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    listed = makemore("looks")
+    assert listed.code == 0
+    assert "for study a" in listed.out
+    assert "known to the ledger alone" in " ".join(listed.out.split())
     err = asks_for_a_reason(look_again(makemore, looked / "list.txt"))
     assert "recorded in the ledger, which saw 100% of this test split" in err
     answer = makemore(*LOOK, "study.name=b", "final_test.reason=another folder")

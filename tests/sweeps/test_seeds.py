@@ -191,6 +191,37 @@ def test_settings_are_compared_over_seeds_and_items(
     assert far["difference"] == pytest.approx(gap, rel=1e-4)
 
 
+def test_the_answer_stands_in_eighty_columns(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ends of the interval, the verdict and what the settings are; the summary gives the command."""
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = makemore(*SEARCH, "task.level=1,1.01", "study.seeds=3")
+    runner_up = max(trials(workdir), key=lambda trial: trial.value or 0.0).number
+    [command] = [line for line in answer.out.splitlines() if "by=setting" in line]
+    assert command.endswith(f"compare study.name=a by=setting baseline={runner_up}")
+    head = makemore("compare", "study.name=a", "by=setting", f"baseline={runner_up}").out.splitlines()[1]
+    assert head.split()[-5:] == ["diff", "diff_low", "diff_high", "verdict", "level"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        ("0", "baseline is 0; trial 0 of study a is PRUNED, and only a complete trial has losses to pair: 1"),
+        ("99", "baseline is 99; study a has trials 0 to 1"),
+    ],
+)
+def test_a_baseline_that_has_no_losses_is_named_with_what_has_some(
+    makemore: Makemore, workdir: Path, baseline: str, message: str
+) -> None:
+    given = "+space.warm_start=[{task.level: 2.0},{task.level: 1.0}]"
+    words = ("task=diverges", "task.limit=1.5", "task.level=interval(0.5,3.0)", given, "study.n_trials=2")
+    assert makemore(*SEARCH, *words).code == 0
+    answer = makemore("compare", "study.name=a", f"baseline={baseline}")
+    assert answer.code == 2
+    assert message in answer.err
+
+
 def test_a_setting_with_one_seed_has_a_difference_without_an_interval(makemore: Makemore, workdir: Path) -> None:
     assert makemore(*SEARCH, "task.level=1,2").code == 0
     worst = max(trials(workdir), key=lambda trial: trial.value or 0.0).number
