@@ -13,6 +13,7 @@ from sweeps.commands.compare import FORMATS, write
 from sweeps.config.names import check_output
 from sweeps.config.reading import read_node
 from sweeps.databases import NoRecords, hide_password, resolve_url
+from sweeps.errors import RequestError
 from sweeps.look.record import Looks
 from sweeps.reports.leaderboard import data_name, outcome
 from sweeps.reports.studies import StudyResults, read_study
@@ -47,8 +48,10 @@ def list_studies(cfg: DictConfig) -> str:
     config: StudiesConfig = read_node(StudiesConfig, cfg, "")
     studies = _read_studies(cfg)
     if not studies:
-        which = "is no study" if cfg.study.name is None else f"is no study {cfg.study.name}"
-        return f"there {which} in {hide_password(str(cfg.tracking.uri))} yet; start one with makemore sweep"
+        where = hide_password(str(cfg.tracking.uri))
+        if cfg.study.name is not None:
+            raise RequestError(f"study.name is {cfg.study.name}; {where} has no such study: makemore studies lists all")
+        return f"there is no study in {where} yet; start one with makemore sweep"
     looked = _looked_at(cfg)
     rows = [_row(study, "unknown" if looked is None else "yes" if study.name in looked else "no") for study in studies]
     table = pd.DataFrame(rows).astype({"winner": "Int64"})

@@ -75,6 +75,9 @@ def test_where_there_are_no_studies_a_line_says_so_and_nothing_is_made(
     answer = makemore("studies")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out == "there is no study in sqlite:///mlruns/mlflow.db yet; start one with makemore sweep\n"
+    named = makemore("studies", "study.name=narow")
+    assert (named.code, named.out) == (2, "")
+    assert "study.name is narow; sqlite:///mlruns/mlflow.db has no such study" in named.err
     assert list(tmp_path.iterdir()) == []
 
 
