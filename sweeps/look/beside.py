@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.errors import RequestError
-from sweeps.look.candidate import Candidate
-from sweeps.reports.recorded import load_recorded
+from sweeps.look.candidate import Candidate, load_checked
 from sweeps.reports.selection import Selection, find_selection
 from sweeps.reports.studies import read_study
 from sweeps.task.recorded import RecordedRun
-from sweeps.task.weights import digest_weights
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.standing import Standing
 
@@ -37,7 +35,7 @@ def find_beside(store: TrackingStore, candidate: Candidate) -> Beside:
     """
     remarks = []
     runs = candidate.confirming_runs
-    confirming = [_load(store, candidate.study, run["run_id"], run["weights_digest"]) for run in runs]
+    confirming = [load_checked(store, candidate.study, run["run_id"], run["weights_digest"]) for run in runs]
     first = None
     tried = _first_complete(candidate.standing)
     if tried.number == candidate.trial.number:
@@ -45,7 +43,7 @@ def find_beside(store: TrackingStore, candidate: Candidate) -> Beside:
     else:
         try:
             digest = tried.user_attrs["weights_digest"]
-            first = tried.number, _load(store, candidate.study, tried.user_attrs["run_id"], digest)
+            first = tried.number, load_checked(store, candidate.study, tried.user_attrs["run_id"], digest)
         except RequestError as error:  # the look goes on without it
             why = str(error).removeprefix(f"study.name is {candidate.study}; ")
             remarks.append(f"Trial {tried.number}, the first setting, is not compared: {why}.")
@@ -59,13 +57,3 @@ def find_beside(store: TrackingStore, candidate: Candidate) -> Beside:
 
 def _first_complete(standing: Standing) -> FrozenTrial:
     return next(trial for trial in standing.own if trial.state == TrialState.COMPLETE)
-
-
-def _load(store: TrackingStore, study: str, run_id: str, digest: str) -> RecordedRun:
-    """A recorded run whose weights have the digest that the study's database has."""
-    recorded = load_recorded(store, run_id)
-    if digest_weights(recorded.trained.module.state_dict()) != digest:
-        raise RequestError(
-            f"study.name is {study}; the weights of run {run_id} are not those that were recorded: altered since"
-        )
-    return recorded

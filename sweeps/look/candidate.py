@@ -12,6 +12,7 @@ from sweeps.reports.recorded import load_recorded
 from sweeps.reports.studies import read_study
 from sweeps.study.runs import item_losses
 from sweeps.task.items import Items, deal_items, groups_of, read_items
+from sweeps.task.recorded import RecordedRun
 from sweeps.task.run_config import RunConfig
 from sweeps.task.task import Trained
 from sweeps.task.weights import digest_weights
@@ -107,12 +108,8 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None,
             "tracking.uri: give the two databases that the study was run with"
         )
     run_id = recorded.run_id
-    recorded_run = load_recorded(store, run_id)
+    recorded_run = load_checked(store, name, run_id, trial.user_attrs["weights_digest"])
     run, trained = recorded_run.config, recorded_run.trained
-    if digest_weights(trained.module.state_dict()) != trial.user_attrs["weights_digest"]:
-        raise RequestError(
-            f"study.name is {name}; the weights of run {run_id} are not those that were recorded: altered since"
-        )
     if why := run.task.why_no_look(trained):
         raise RequestError(f"study.name is {name}; {why}: give a study whose winner certainly has a finite test loss")
     everything = read_items(run.task)
@@ -140,6 +137,20 @@ def find_candidate(store: TrackingStore, trials: Trials, confirm: Trials | None,
     return Candidate(
         name, trial, confirmations, recorded.tags["config_hash"], run, trained, everything, items, standing, confirming
     )
+
+
+def load_checked(store: TrackingStore, study: str, run_id: str, digest: str) -> RecordedRun:
+    """A recorded run whose weights have the digest that the study's database has.
+
+    Raises:
+        RequestError: the weights are gone, or are not those that were recorded.
+    """
+    recorded = load_recorded(store, run_id)
+    if digest_weights(recorded.trained.module.state_dict()) != digest:
+        raise RequestError(
+            f"study.name is {study}; the weights of run {run_id} are not those that were recorded: altered since"
+        )
+    return recorded
 
 
 def _check_finished(store: TrackingStore, trials: Trials, standing: Standing) -> None:
