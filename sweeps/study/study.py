@@ -34,7 +34,7 @@ from sweeps.tracking.queries import running
 from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore, open_tracking
-from sweeps.trials.attributes import ASKED, WARM_START
+from sweeps.trials.attributes import ASKED, SEARCHED_WITH, WARM_START
 from sweeps.trials.confirm import confirm_study_name
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import Trials, open_trials
@@ -59,6 +59,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     _close_dead_runs(store, config.name, request.storage)
     plan = _make_plan(request, standing, parent, started)
     trials.study.set_user_attr(ASKED, plan.n_trials)
+    _note_method(trials, plan.cfg)
     task = read_run_config(request.jobs.compose(corners(request.space)[0])).task
     report = _open_report(request, plan, task, store, parent, trials)
     with _recorded(plan, report, store, parent):
@@ -90,6 +91,15 @@ def _open_study(request: StudyRequest, trials: Trials, store: TrackingStore) -> 
             trials.study.set_user_attr("identity", identity.record)
         parent = open_record(store, config.name, request.cfg, config.confirm, identity, request.space)
         return trials.standing(), parent
+
+
+def _note_method(trials: Trials, cfg: DictConfig) -> None:
+    """Record the sampler and the pruner; sweeps that continue a study may have others."""
+    choices = cfg.hydra.runtime.choices
+    before = trials.study.user_attrs.get(SEARCHED_WITH, [])
+    method = f"{choices['sampler']}/{choices['pruner']}"
+    if method not in before:
+        trials.study.set_user_attr(SEARCHED_WITH, [*before, method])
 
 
 def _queue(trials: Trials, standing: Standing, request: StudyRequest) -> None:
