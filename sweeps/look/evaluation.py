@@ -14,7 +14,7 @@ from makemore.bootstrap import sum_by_unit
 from makemore.train import Diverged, one_thread
 from sweeps.look.beside import Beside, find_baselines
 from sweeps.look.candidate import Candidate
-from sweeps.look.record import ATTEMPT, Looks, Record
+from sweeps.look.record import ATTEMPT, Claimed, Looks, Record
 from sweeps.reports.intervals import Interval, bonferroni, mean_over_seeds, means
 from sweeps.study.runs import item_losses
 from sweeps.task import held_out
@@ -44,6 +44,8 @@ def record_result(looks: Looks, candidate: Candidate, beside: Beside, claim: Rec
     for tries_left in reversed(range(_TRIES)):
         try:
             looks.result(content)
+            return
+        except Claimed:  # it was written, but the connection broke before that was said
             return
         except SQLAlchemyError as error:
             why = str(error).splitlines()[0]  # without the figures

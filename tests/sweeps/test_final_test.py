@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import Makemore, call
 from fake_tasks import FAKE
+from sqlalchemy.exc import OperationalError
 
 import sweeps.look.evaluation
 import sweeps.look.final_test
@@ -558,6 +559,24 @@ def test_what_was_seen_is_shown_also_where_it_cannot_be_copied(
     assert makemore("looks").code == 1
     assert makemore(*LOOK).code == 3
     assert makemore("looks").code == 0
+
+
+def test_a_result_that_was_written_though_the_connection_broke_is_shown(
+    makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Looks.result
+
+    def broken_once(looks: Looks, content: dict[str, Any]) -> Any:
+        monkeypatch.setattr(Looks, "result", write)
+        write(looks, content)
+        raise OperationalError("commit", {}, Exception("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(Looks, "result", broken_once)
+    answer = makemore(*LOOK)
+    assert answer.code == 0, answer.err
+    assert "study.storage cannot be written now" in answer.err
+    assert json.loads(answer.out)["test_loss"] > 0
+    assert kinds(study) == {"claim": 1, "result": 1}
 
 
 def test_an_experiments_name_that_no_model_can_have_is_no_obstacle(makemore: Makemore, workdir: Path) -> None:

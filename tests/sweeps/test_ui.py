@@ -23,7 +23,7 @@ from sweeps.tracking.runs import start_run
 from sweeps.tracking.store import MlflowClient, open_tracking
 
 TRIALS = 10  # that were trained
-MANY = 130
+MANY = 200
 TOWNS = Path(__file__).parents[1] / "towns.txt"
 OLD = Path(__file__).parents[1] / "old_store" / "0.1.0.tar.xz"
 
