@@ -23,7 +23,7 @@ format: .venv/installed-dev
 
 # The pages of docs/ as a site in site/, with every link checked.
 docs: .venv/installed-dev
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # What is installed here, as constraints. A suffix such as +cpu names one build of torch, and not every index has it.
 lock: .venv/installed-dev
