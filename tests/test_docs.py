@@ -200,7 +200,7 @@ def test_the_pages_are_built_as_a_site_without_a_warning(tmp_path: Path) -> None
     assert (answer.returncode, answer.stdout + answer.stderr) == (0, "")
     index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert 'href="studies.html"' in index
-    assert 'href="examples/gru/README.html"' in index
+    assert 'href="examples/gru/index.html"' in index
 
 
 def test_the_constraints_are_within_the_ranges_of_the_project() -> None:
