@@ -1,9 +1,10 @@
 # Two commands are enough in a fresh clone: make sweep, make test.
+# With PIP_CONSTRAINT=constraints.txt before them, they install the versions that were tested last.
 PYTHON ?= python3
 BIN = .venv/bin
 TESTS = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: sweep test check format
+.PHONY: sweep test check format docs lock audit
 sweep: .venv/installed
 	$(BIN)/makemore sweep
 
@@ -19,6 +20,23 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The pages of docs/ as a site in site/, with every link checked.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# What is installed here, as constraints. A suffix such as +cpu names one build of torch, and not every index has it.
+lock: .venv/installed-dev
+	{ echo "# Written by make lock with $$($(BIN)/python --version): the versions that the tests run with."; \
+	  $(BIN)/pip freeze --exclude-editable | sed -e 's/+cpu$$//'; } > constraints.txt
+
+# Known weaknesses of the versions in constraints.txt; it asks the advisory service of Python's package index.
+audit: .venv/audit
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+.venv/audit: .venv/installed
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet 'pip-audit>=2.10,<3'
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

@@ -27,6 +27,8 @@ __all__ = [
     "run_study",
 ]
 
+DISTRIBUTION = "makemore-sweeps"  # another distribution has a package of this name: `makemore` looks for this one
+
 _MODULES = {
     "Diverged": "makemore.train",
     **dict.fromkeys(["Run", "Study", "load_run", "load_study", "run_study"], "sweeps.api"),

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 
 from sweeps.databases import hide_password
 
-_PLACES = ("study.storage=", "tracking.")  # how overrides begin that say where the records are
+# How overrides begin that say where the records are.
+_PLACES = ("study.storage=", "tracking.uri=", "tracking.experiment=", "tracking.artifacts=")
 _QUOTES = "'\""  # which an override may have around its value
 
 

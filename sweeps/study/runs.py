@@ -145,7 +145,8 @@ class OpenRun:
         split, task = self.items.split, self.config.task
         started = time.perf_counter()
         try:
-            trained = task.train(split.train, split.dev, self.config.seed, track)
+            with self.tracked.watched():
+                trained = task.train(split.train, split.dev, self.config.seed, track)
             seconds = time.perf_counter() - started - reporting
             if not isinstance(trained, Trained):
                 raise TypeError(

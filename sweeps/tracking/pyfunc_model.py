@@ -27,7 +27,8 @@ class NextCharacter(PythonModel):
         """The probability of each next character after each context; or, with `n`, words that begin with the contexts.
 
         Args:
-            model_input: a column `context` with beginnings of words; every word begins with the empty text.
+            model_input: a column `context` with beginnings of words; every word begins with the empty text. A missing
+                value is the empty text, as a CSV file has it.
             params: `n` above 0 asks for that many words per context, drawn with `temperature` and `seed`.
 
         Returns:
@@ -38,7 +39,7 @@ class NextCharacter(PythonModel):
             ValueError: a character that the model does not know.
         """
         options = params or {}
-        contexts = [str(text) for text in model_input["context"]]
+        contexts = ["" if pd.isna(text) else str(text) for text in model_input["context"]]  # as in a CSV file
         n, seed = int(options.get("n", 0)), int(options.get("seed", 0))
         with one_thread():
             if n:

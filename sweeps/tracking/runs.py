@@ -36,6 +36,8 @@ class TrackedRun:
 
     client: MlflowClient
     run_id: str
+    uri: str = ""
+    watch_every: float | None = None  # seconds between two records of the machine's state while it trains; None: none
     _waiting: list[Metric] = field(default_factory=list)
     _waiting_tags: dict[str, str] = field(default_factory=dict)
     _flushed: float = field(default_factory=time.monotonic)
@@ -77,6 +79,23 @@ class TrackedRun:
         with tempfile.TemporaryDirectory(prefix="makemore-") as folder:
             yield Path(folder)
             self.client.log_artifacts(self.run_id, folder)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While inside, MLflow records the machine's state with the run, if the user asked for it."""
+        if self.watch_every is None:
+            yield
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor  # it needs psutil
+
+        monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+            self.run_id, sampling_interval=self.watch_every, tracking_uri=self.uri
+        )
+        monitor.start()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            monitor.finish()  # type: ignore[no-untyped-call]
 
     def end(self, status: str, tags: Mapping[str, str] | None = None) -> None:
         """Send what is kept and close the run as FINISHED, FAILED or KILLED."""
@@ -120,7 +139,7 @@ def start_run(
     if parent_id:
         all_tags["mlflow.parentRunId"] = parent_id
     created = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name[:_MOST_OF_NAME])
-    run = TrackedRun(store.client, created.info.run_id)
+    run = TrackedRun(store.client, created.info.run_id, store.uri, store.system_metrics)
     run.log_params(params)
     if items is not None:
         store.client.log_inputs(run.run_id, [dataset_input(items, part) for part in parts])

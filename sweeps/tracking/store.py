@@ -1,11 +1,12 @@
 """The MLflow tracking store that a config names: its address, its schema, and the experiment that our runs are in."""
 
 import functools
+import importlib.util
 import multiprocessing
 import os
 import sys
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alembic.util import CommandError
@@ -16,6 +17,7 @@ from mlflow.tracking import MlflowClient
 from omegaconf import DictConfig
 from sqlalchemy.exc import SQLAlchemyError
 
+from makemore.limits import LimitError, check
 from sweeps.config.reading import read_node
 from sweeps.databases import (
     NoRecords,
@@ -42,6 +44,14 @@ class TrackingConfig:
     uri: str
     experiment: str
     artifacts: str | None
+    system_metrics: float | None = None  # seconds; older records have no such key
+
+    def __post_init__(self) -> None:
+        if self.system_metrics is not None:
+            check("system_metrics", self.system_metrics, low=0.1, high=3600)
+            if importlib.util.find_spec("psutil") is None:
+                cure = "null, because the package psutil is missing: pip install psutil"
+                raise LimitError("system_metrics", self.system_metrics, cure)
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class TrackingStore:
     client: MlflowClient
     uri: str
     experiment_id: str
+    system_metrics: float | None = None  # seconds between two records of them for a run that trains; None: none
 
 
 def open_tracking(cfg: DictConfig, create: bool = True, writes: bool = False) -> TrackingStore:
@@ -67,7 +78,8 @@ def open_tracking(cfg: DictConfig, create: bool = True, writes: bool = False) ->
     config: TrackingConfig = read_node(TrackingConfig, cfg, "tracking")
     uri = resolve_url("tracking.uri", config.uri, table="experiments", must_exist=not create, writes=create or writes)
     _say_what_is_not_followed(config, uri)
-    return _open(uri, config.experiment, _artifact_root(uri, config.artifacts), create)
+    store = _open(uri, config.experiment, _artifact_root(uri, config.artifacts), create)
+    return replace(store, system_metrics=config.system_metrics)
 
 
 def find_tracking(cfg: DictConfig) -> TrackingStore | None:
