@@ -27,6 +27,7 @@ from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.attributes import GIVEN_UP, INTERRUPTED
 from sweeps.trials.standing import Standing
+from sweeps.trials.stop import StopWatch
 from sweeps.trials.trials import GivenUp
 
 PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
@@ -50,6 +51,7 @@ class Worker:
         self.name = name or worker_name(os.getpid())
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
+        self._stop: StopWatch | None = None
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -58,7 +60,9 @@ class Worker:
             KeyboardInterrupt: the worker was interrupted; its trial is recorded as such.
         """
         with self._interruption.watched(PATIENCE_SECONDS):
-            search = self._work(SearchPhase(self._plan))
+            phase = SearchPhase(self._plan)
+            self._stop = StopWatch(phase.trials, self._plan.stop_seen)
+            search = self._work(phase)
             if self._plan.confirm.top and search.ranking and not self._stops():
                 self._work(ConfirmPhase(self._plan, search))
         self._interruption.check()
@@ -166,12 +170,15 @@ class Worker:
 
     def _may_start(self, phase: Phase, standing: Standing) -> bool:
         """Whether the phase may take a trial, and it is not known already how that would end."""
+        if self._stop is not None and self._stop.request(at_once=True):
+            return False
         if phase.name == "search" and common_failure(standing, self._plan.ended_before, self._plan.space.distributions):
             return False
         return phase.may_start(standing)
 
     def _stops(self) -> bool:
-        return self._interruption.times > 0 or not self._goes_on()
+        is_asked = self._stop is not None and self._stop.request() is not None
+        return self._interruption.times > 0 or is_asked or not self._goes_on()
 
 
 def worker_name(pid: int, token: str | None = None) -> str:
