@@ -17,6 +17,7 @@ from sweeps.search.samplers import StudySampler, make_sampler, tries_all
 from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
 from sweeps.study.identity import Identity, identify
 from sweeps.study.jobs import Jobs
+from sweeps.study.on_end import HooksConfig, read_hooks
 from sweeps.study.same_study import check_default_name, check_same
 from sweeps.study.start_from import Inheritance, inherit
 from sweeps.study.weight_limit import weight_limit
@@ -70,6 +71,7 @@ class StudyRequest:
     storage: str  # a resolved URL
     space: Space
     jobs: Jobs
+    hooks: HooksConfig
     seeds: tuple[int, ...]
     identity: Identity
     in_full: bool  # whether every setting of the space is tried
@@ -88,6 +90,7 @@ def read_request(hydra_context: HydraContext, cfg: DictConfig, arguments: list[s
     if cfg.run is not None:
         raise RequestError(f"run is {cfg.run}; a study has many runs: makemore train run={cfg.run} repeats one")
     config: StudyConfig = read_node(StudyConfig, cfg, "study")
+    hooks = read_hooks(cfg)
     storage = _check_places(cfg, config)
     space, warm_start = _read_space(hydra_context, cfg, arguments, config.seeds)
     jobs = Jobs(hydra_context, cfg, space.fixed)
@@ -107,6 +110,7 @@ def read_request(hydra_context: HydraContext, cfg: DictConfig, arguments: list[s
         arguments=arguments,
         config=config,
         storage=storage,
+        hooks=hooks,
         space=space,
         jobs=jobs,
         seeds=seeds,

@@ -224,6 +224,7 @@ class OpenRun:
     def _write_config(self, path: Path) -> None:
         """Write the whole resolved config, with absolute paths."""
         resolved: Any = OmegaConf.to_container(self.cfg, resolve=True)
+        resolved.pop("hooks", None)  # nothing of the run, and a webhook may be a secret
         if self.items.path is not None and resolved["data"]["path"]:
             resolved["data"]["path"] = str(self.items.path)
         write_yaml(path, resolved)

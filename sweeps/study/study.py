@@ -21,6 +21,7 @@ from sweeps.study.common_failure import count_ended
 from sweeps.study.endings import close_dead_runs
 from sweeps.study.jobs import Jobs
 from sweeps.study.launch import run_workers
+from sweeps.study.on_end import told_at_end
 from sweeps.study.plan import Plan
 from sweeps.study.processes import usable_cores
 from sweeps.study.record import open_record
@@ -69,7 +70,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     trials.study.set_user_attr(ASKED, plan.n_trials)
     task = read_run_config(request.jobs.compose(corners(request.space)[0])).task
     report = _open_report(request, plan, task, store, parent, trials)
-    with _recorded(plan, report, store, parent):
+    with told_at_end(request.hooks, plan, trials), _recorded(plan, report, store, parent):
         taken = count_taken(plan) if standing.finished >= plan.n_trials else None
         if taken is None:
             say_what_is_tried(plan)

@@ -36,6 +36,7 @@ _ROOT_KEYS = (
     "looks",
     "format",
     "run",
+    "hooks",
     "hydra",
 )
 _LANGUAGE_MODEL_KEYS = ("model", "optimizer", "schedule", "train", "device")

@@ -18,6 +18,7 @@ from sweeps.databases import close_databases
 from sweeps.tracking.store import MlflowClient
 
 SLOW = ("task=slow", "task.seconds=0.1", "study.name=a", "study.confirm.top=0")
+WAITING = (*FAKE, "task=waits", "task.then_diverges=false", "task.level=1.0,2.0", "study.workers=1", *SLOW[2:])
 MANY = "task.level=" + ",".join(str(float(level)) for level in range(1, 31))
 
 
@@ -100,8 +101,7 @@ def test_a_confirmation_is_stopped_too(makemore: Makemore, workdir: Path) -> Non
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_report_is_named_when_the_time_is_over(makemore: Makemore, workdir: Path) -> None:
-    process = start("sweep", *FAKE, "task=waits", "task.then_diverges=false", "study.name=a", "task.level=1.0,2.0",
-                    "study.workers=1", "study.confirm.top=0", stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process = start("sweep", *WAITING, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     [worker] = wait_for_workers(makemore, 1)
     answer = makemore("stop", "study.name=a", "wait=0.5")
     assert answer.code == 1
@@ -159,8 +159,7 @@ def test_a_wrong_request_to_stop_is_one_line(
 
 @pytest.mark.slow
 def test_ctrl_c_while_waiting_takes_nothing_back(makemore: Makemore, workdir: Path) -> None:
-    process = start("sweep", *FAKE, "task=waits", "task.then_diverges=false", "study.name=a", "task.level=1.0,2.0",
-                    "study.workers=1", "study.confirm.top=0", stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process = start("sweep", *WAITING, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for_workers(makemore, 1)
     stop = start("stop", "study.name=a", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 30
