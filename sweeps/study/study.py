@@ -90,7 +90,7 @@ def _open_study(request: StudyRequest, trials: Trials, store: TrackingStore) -> 
     """
     config, identity = request.config, request.identity
     with trials.alone() as standing:
-        if not check_recorded(config, identity, trials, store):
+        if not check_recorded(config, identity, lambda: trials, lambda: store):
             if inheritance := request.inheritance:
                 trials.take_over(inheritance.trials)
                 trials.study.set_user_attr("start_from", inheritance.study)
