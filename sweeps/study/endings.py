@@ -22,7 +22,7 @@ from sweeps.trials.trials import GivenUp, Trials
 
 
 class Stopped(Exception):
-    """The time is up, or the process that started the worker is gone: the trial counts as interrupted."""
+    """The time is up, the study was stopped, or the process that started the worker is gone: an interrupted trial."""
 
 
 _STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}

@@ -15,6 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
 from sweeps.config.messages import one_line, reason
+from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
 from sweeps.study.interruption import Interruption
@@ -25,8 +26,9 @@ from sweeps.study.runs import OpenRun, TrialPlace, open_run
 from sweeps.study.seeds import train_seeds
 from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
-from sweeps.trials.attributes import GIVEN_UP, INTERRUPTED
+from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED
 from sweeps.trials.standing import Standing
+from sweeps.trials.stop import StopWatch
 from sweeps.trials.trials import GivenUp
 
 PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
@@ -50,6 +52,7 @@ class Worker:
         self.name = name or worker_name(os.getpid())
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
+        self._stop: StopWatch | None = None
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -58,7 +61,9 @@ class Worker:
             KeyboardInterrupt: the worker was interrupted; its trial is recorded as such.
         """
         with self._interruption.watched(PATIENCE_SECONDS):
-            search = self._work(SearchPhase(self._plan))
+            phase = SearchPhase(self._plan)
+            self._stop = StopWatch(phase.trials, self._plan.stop_seen)
+            search = self._work(phase)
             if self._plan.confirm.top and search.ranking and not self._stops():
                 self._work(ConfirmPhase(self._plan, search))
         self._interruption.check()
@@ -116,9 +121,20 @@ class Worker:
             ending = Ending(TrialState.FAIL, one_line(error))
             tell_ending(phase.trials, trial, ending)
             return ending
-        ending = self._end_training(phase, trial, run, place)
+        checkpoints = Checkpoints(
+            run.config.checkpoint,
+            self._store,
+            known=dict(trial.user_attrs.get(CHECKPOINTS, {})),
+            announce=lambda known: trial.set_user_attr(CHECKPOINTS, known),
+            evaluations=_count_evaluations(run, place),
+            seeds=max(1, len(place.seeds)),
+        )
+        ending = self._end_training(phase, trial, run, place, checkpoints)
         with short_waits() if self._stops() else nullcontext():
-            return self._record_ending(phase, trial, run, ending)
+            recorded = self._record_ending(phase, trial, run, ending)
+        if recorded.reason not in (INTERRUPTED, GIVEN_UP):
+            checkpoints.drop()
+        return recorded
 
     def _record_ending(self, phase: Phase, trial: Trial, run: OpenRun, recorded: Ending) -> Ending:
         ending, run_id = recorded, run.tracked.run_id
@@ -135,11 +151,12 @@ class Worker:
         run.end(ending.run_status, {} if ending is recorded else ending.tags)
         return ending
 
-    def _end_training(self, phase: Phase, trial: Trial, run: OpenRun, place: TrialPlace) -> Ending:
+    def _end_training(
+        self, phase: Phase, trial: Trial, run: OpenRun, place: TrialPlace, checkpoints: Checkpoints
+    ) -> Ending:
         """Train a trial until it ends, in whatever way."""
         evaluations = itertools.count(1)  # what pruners count in: steps differ between trials
-        each = run.config.task.evaluations
-        in_all = each * max(1, len(place.seeds)) if each else None
+        in_all = _count_evaluations(run, place)
 
         def report(step: int, dev_loss: float, first_seed: bool = True) -> None:
             evaluation = next(evaluations)
@@ -153,7 +170,10 @@ class Worker:
 
         try:
             with self._interruption.allowed():
-                outcome = train_seeds(run, place, self._store, report) if place.seeds else run.train(report)
+                if place.seeds:
+                    outcome = train_seeds(run, place, self._store, report, checkpoints)
+                else:
+                    outcome = run.train(report, checkpoints)
         except BaseException as error:
             if isinstance(error, Diverged):
                 # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
@@ -166,12 +186,21 @@ class Worker:
 
     def _may_start(self, phase: Phase, standing: Standing) -> bool:
         """Whether the phase may take a trial, and it is not known already how that would end."""
+        if self._stop is not None and self._stop.request(at_once=True):
+            return False
         if phase.name == "search" and common_failure(standing, self._plan.ended_before, self._plan.space.distributions):
             return False
         return phase.may_start(standing)
 
     def _stops(self) -> bool:
-        return self._interruption.times > 0 or not self._goes_on()
+        is_asked = self._stop is not None and self._stop.request() is not None
+        return self._interruption.times > 0 or is_asked or not self._goes_on()
+
+
+def _count_evaluations(run: OpenRun, place: TrialPlace) -> int | None:
+    """How many times a trial reports, with all of its seeds; None where its task does not say."""
+    each = run.config.task.evaluations
+    return each * max(1, len(place.seeds)) if each else None
 
 
 def worker_name(pid: int, token: str | None = None) -> str:

@@ -15,8 +15,9 @@ from sweeps.errors import RequestError
 from sweeps.trials.seal import create_looks
 
 BEAT_SECONDS = 5
-_GRACE_SECONDS = 15  # without a heartbeat, by the database's clock, until a trial counts as dead
+GRACE_SECONDS = 15  # without a heartbeat, by the database's clock, until a trial counts as dead
 UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError)  # what Optuna raises for a bad database
+AWAY = (SQLAlchemyError, StorageInternalError)  # what is raised where a database is busy or away for a moment
 
 
 def quiet_optuna() -> None:
@@ -38,7 +39,7 @@ def open_storage(url: str, create: bool = False) -> RDBStorage:
             prepare_sqlite(url, _make_tables)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
-            storage = RDBStorage(url, heartbeat_interval=BEAT_SECONDS, grace_period=_GRACE_SECONDS)
+            storage = RDBStorage(url, heartbeat_interval=BEAT_SECONDS, grace_period=GRACE_SECONDS)
     except UNUSABLE as error:
         raise unusable(url, error) from None
     adopt_engine(storage.engine)
@@ -65,8 +66,7 @@ def beating(storage: RDBStorage, trial_id: int, seconds: float = BEAT_SECONDS) -
 
     def beat() -> None:
         while not done.wait(seconds):
-            # A database may be busy or away for a moment; the next beat will do.
-            with suppress(SQLAlchemyError, StorageInternalError):
+            with suppress(*AWAY):  # the next beat will do
                 storage.record_heartbeat(trial_id)
             storage.remove_session()  # of this thread
 

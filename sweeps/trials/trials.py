@@ -57,7 +57,7 @@ class Trials:
                 create_looks(self.storage.engine)  # a database from before there were looks has no table of them
         self._may_be_sealed = create or has_table(url, LOOKS.name)
         self.study = optuna.load_study(study_name=name, storage=self.storage, sampler=sampler, pruner=pruner)
-        self._study_id = self.storage.get_study_id_from_name(name)
+        self.study_id = self.storage.get_study_id_from_name(name)
 
     def standing(self) -> Standing:
         """How far the study is."""
@@ -149,7 +149,7 @@ class Trials:
 
     def _id(self, number: int) -> int:
         """The storage's id of a trial."""
-        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
 
 
 def open_trials(name: str, url: str, create: bool = True) -> Trials:
