@@ -15,6 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
 from sweeps.config.messages import one_line, reason
+from sweeps.connections import is_lost
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
 from sweeps.study.interruption import Interruption
@@ -100,7 +101,7 @@ class Worker:
 
                 self._plan.jobs.run(setting, task, place.number, place.subdir)
             except Exception as error:  # of the job; what its task raises does not get here
-                ending = Ending(TrialState.FAIL, one_line(error))
+                ending = Ending(TrialState.FAIL, INTERRUPTED if is_lost(error) else one_line(error))
                 tell_ending(phase.trials, trial, ending)
         return ending
 

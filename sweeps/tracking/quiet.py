@@ -1,5 +1,6 @@
 """MLflow's settings: its notices switched off, its waits bounded. This module imports nothing that imports MLflow."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ def quiet_mlflow() -> None:
     others when it needs them. A variable that the user has set keeps its value.
     """
     _set_defaults(_QUIET)
+    # It prints a traceback of what it also raises, when a database is away.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def bound_waits() -> None:

@@ -139,11 +139,11 @@ def _open(uri: str, experiment_name: str, artifact_root: str | None, create: boo
             elif not server and not has_table(uri, "experiments"):
                 raise NoRecords(f"tracking.uri is {shown}; there are no records yet: start with makemore sweep")
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            if not server:
+                _adopt_engines(uri)
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None and create:
                 experiment = _create_experiment(client, experiment_name, artifact_root)
-            if not server:
-                _adopt_engines(uri)
         if experiment is not None and database is not None and experiment.artifact_location != artifact_root:
             mend_locations(uri, database, original_file(database).parent, experiment.experiment_id)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:
