@@ -4,15 +4,18 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import SingletonThreadPool
 
 from sweeps.errors import hide_passwords
 
@@ -38,6 +41,8 @@ _LOST = ("57P01", "57P02", "57P03", "53300")  # stopped by an administrator, cra
 # Parameters with which a server has answered: it knows the user and the database, so whatever it says later will pass.
 _answered: set[frozenset[tuple[str, str]]] = set()
 
+_watched: WeakSet[Engine] = WeakSet()
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -49,12 +54,14 @@ class ConnectionLost(Exception):
 def watch_connections(engine: Engine) -> None:
     """Let an engine of a PostgreSQL server wait where the server refuses a connection for now."""
 
+    _watched.add(engine)
+
     def connect(dialect: Dialect, record: object, cargs: list[Any], cparams: dict[str, Any]) -> Any:
         def attempt() -> Any:
             return dialect.connect(*cargs, **{**_defaults(dialect.driver), **cparams})
 
         place = frozenset((key, str(value)) for key, value in cparams.items())
-        connection = _repeat(attempt, lambda error: place in _answered or _says_busy(error))
+        connection = _repeat(attempt, lambda error: place in _answered or _says_busy(error), give_back_connections)
         _answered.add(place)
         return connection
 
@@ -95,7 +102,20 @@ def patient(method: Callable[P, T]) -> Callable[P, T]:
     return repeated
 
 
-def _repeat(action: Callable[[], T], is_passing: Callable[[BaseException], bool]) -> T:
+def give_back_connections() -> None:
+    """Close the connections of this thread that are idle; each is made again where it is needed."""
+    main = threading.current_thread() is threading.main_thread()
+    for engine in list(_watched):
+        # Such a pool would close the connections of other threads in the middle of their work.
+        if main or not isinstance(engine.pool, SingletonThreadPool):
+            engine.dispose()
+
+
+def _repeat(
+    action: Callable[[], T],
+    is_passing: Callable[[BaseException], bool],
+    before_waiting: Callable[[], None] = lambda: None,
+) -> T:
     deadline, most = time.monotonic() + PATIENCE_SECONDS, _FIRST_SECONDS
     while True:
         try:
@@ -105,6 +125,7 @@ def _repeat(action: Callable[[], T], is_passing: Callable[[BaseException], bool]
             if not is_passing(error) or time.monotonic() + pause > deadline:
                 raise
             _say(error)
+        before_waiting()  # processes that hold one connection and wait for another would wait for each other
         time.sleep(pause)
         most = min(2 * most, _MOST_SECONDS)
 

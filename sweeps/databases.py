@@ -219,13 +219,6 @@ def close_databases() -> None:
         engine.dispose()
 
 
-def give_back_connections() -> None:
-    """Close the connections to servers that are idle now; each is made again where it is needed."""
-    for engine in list(_engines):
-        if engine.dialect.name != "sqlite":
-            engine.dispose()
-
-
 def _set_up_sqlite(synchronous: str, connection: sqlite3.Connection, record: object) -> None:
     connection.execute(f"pragma synchronous = {synchronous}")
     connection.execute(f"pragma busy_timeout = {_BUSY_SECONDS * 1000:.0f}")

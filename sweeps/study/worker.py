@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
 from sweeps.config.messages import one_line, reason
-from sweeps.connections import is_lost
+from sweeps.connections import give_back_connections, is_lost
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
 from sweeps.study.interruption import Interruption
@@ -28,10 +28,12 @@ from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.attributes import GIVEN_UP, INTERRUPTED
 from sweeps.trials.standing import Standing
+from sweeps.trials.storage import BEAT_SECONDS
 from sweeps.trials.trials import GivenUp
 
 PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
 _POLL_SECONDS = 0.2  # while other workers run the last trials
+_MANY = 4  # workers: of more, each asks more rarely, or their questions would keep the others from their work
 
 
 class Worker:
@@ -51,6 +53,9 @@ class Worker:
         self.name = name or worker_name(os.getpid())
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
+        self._trains_long = (
+            False  # whether the last trial did; then connections are given back while the next one trains
+        )
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -79,7 +84,8 @@ class Worker:
             elif standing.running == 0 or self._plan.is_late():
                 return standing
             else:
-                time.sleep(_POLL_SECONDS)
+                give_back_connections()
+                time.sleep(_POLL_SECONDS * max(1.0, self._plan.workers / _MANY))
             if self._stops():
                 return standing
 
@@ -117,7 +123,11 @@ class Worker:
             ending = Ending(TrialState.FAIL, one_line(error))
             tell_ending(phase.trials, trial, ending)
             return ending
+        started = time.monotonic()
+        if self._trains_long:
+            give_back_connections()
         ending = self._end_training(phase, trial, run, place)
+        self._trains_long = time.monotonic() - started > BEAT_SECONDS
         with short_waits() if self._stops() else nullcontext():
             return self._record_ending(phase, trial, run, ending)
 

@@ -17,7 +17,6 @@ from sqlalchemy.pool import NullPool
 from sweeps.connections import PATIENCE_SECONDS, ConnectionLost, is_lost, patiently
 from sweeps.databases import (
     adopt_engine,
-    give_back_connections,
     hide_password,
     lock_transaction,
     prepare_sqlite,
@@ -135,7 +134,8 @@ def beating(storage: RDBStorage, trial_id: int, seconds: float = BEAT_SECONDS) -
             with _alone_in_process, suppress(SQLAlchemyError, StorageInternalError):
                 storage.record_heartbeat(trial_id)
             storage.remove_session()  # of this thread
-            give_back_connections()  # a training that takes long needs none
+            if sqlite_file(storage.url) is None:
+                storage.engine.dispose()  # a training that takes long needs no connection between two beats
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
