@@ -15,7 +15,7 @@ from weakref import WeakSet
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import SingletonThreadPool
+from sqlalchemy.pool import QueuePool, SingletonThreadPool
 
 from sweeps.errors import hide_passwords
 
@@ -103,12 +103,21 @@ def patient(method: Callable[P, T]) -> Callable[P, T]:
 
 
 def give_back_connections() -> None:
-    """Close the connections of this thread that are idle; each is made again where it is needed."""
+    """Close the connections that are idle; each is made again where it is needed."""
     main = threading.current_thread() is threading.main_thread()
     for engine in list(_watched):
-        # Such a pool would close the connections of other threads in the middle of their work.
-        if main or not isinstance(engine.pool, SingletonThreadPool):
+        if isinstance(engine.pool, QueuePool):
+            give_back_connection(engine)
+        elif isinstance(engine.pool, SingletonThreadPool) and main:  # in another thread it would close those in use
             engine.dispose()
+
+
+def give_back_connection(engine: Engine) -> None:
+    """Close a connection of an engine that is idle, if there is one."""
+    # Not by dispose(): a connection that another thread is using would then stay open when it comes back.
+    if isinstance(engine.pool, QueuePool) and engine.pool.checkedin():
+        with engine.connect() as connection:
+            connection.detach()
 
 
 def _repeat(

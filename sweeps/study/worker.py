@@ -78,6 +78,7 @@ class Worker:
             self._show(News(self.name, phase.name, trial=number, standing=counts, best=phase.best(standing)))
             if trial is not None:
                 ending = self._run(phase, trial)
+                self._give_back()
                 if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
                     how = "was" if ending.reason == GIVEN_UP else "failed:"
                     self._show(News(self.name, phase.name, failure=f"trial {trial.number} {how} {ending.reason}"))
@@ -124,8 +125,7 @@ class Worker:
             tell_ending(phase.trials, trial, ending)
             return ending
         started = time.monotonic()
-        if self._trains_long:
-            give_back_connections()
+        self._give_back()
         ending = self._end_training(phase, trial, run, place)
         self._trains_long = time.monotonic() - started > BEAT_SECONDS
         with short_waits() if self._stops() else nullcontext():
@@ -159,6 +159,7 @@ class Worker:
                 # Losses with one seed compare; so a trial is pruned while it trains with its first seed, or not at all.
                 if first_seed and phase.report(trial, evaluation, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
+                self._give_back()
             if evaluation != in_all and (self._plan.is_late() or self._stops()):
                 raise Stopped
 
@@ -180,6 +181,10 @@ class Worker:
         if phase.name == "search" and common_failure(standing, self._plan.ended_before, self._plan.space.distributions):
             return False
         return phase.may_start(standing)
+
+    def _give_back(self) -> None:
+        if self._trains_long:
+            give_back_connections()
 
     def _stops(self) -> bool:
         return self._interruption.times > 0 or not self._goes_on()

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from sweeps.connections import PATIENCE_SECONDS, ConnectionLost, is_lost, patiently
+from sweeps.connections import PATIENCE_SECONDS, ConnectionLost, give_back_connection, is_lost, patiently
 from sweeps.databases import (
     adopt_engine,
     hide_password,
@@ -134,8 +134,9 @@ def beating(storage: RDBStorage, trial_id: int, seconds: float = BEAT_SECONDS) -
             with _alone_in_process, suppress(SQLAlchemyError, StorageInternalError):
                 storage.record_heartbeat(trial_id)
             storage.remove_session()  # of this thread
-            if sqlite_file(storage.url) is None:
-                storage.engine.dispose()  # a training that takes long needs no connection between two beats
+            if is_open(storage.url):
+                with suppress(SQLAlchemyError):
+                    give_back_connection(storage.engine)  # a training that takes long needs none between two beats
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
