@@ -10,6 +10,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from omegaconf import DictConfig
 
+from sweeps.connections import told_to
 from sweeps.databases import resolve_url
 from sweeps.study.plan import Plan
 from sweeps.study.processes import Processes
@@ -34,10 +35,11 @@ def run_workers(plan: Plan, report: StudyReport) -> None:
             report.update_if_due()
 
     try:
-        if plan.workers == 1:
-            Worker(plan, show).run()
-            return
-        Processes(plan, show, line.gone, partial(_bury, plan)).run(meanwhile=report.prepare)
+        with told_to(line.write):
+            if plan.workers == 1:
+                Worker(plan, show).run()
+                return
+            Processes(plan, show, line.gone, partial(_bury, plan)).run(meanwhile=report.prepare)
     finally:
         line.close()
 

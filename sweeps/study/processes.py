@@ -18,6 +18,7 @@ import torch
 from hydra.core.singleton import Singleton
 
 from sweeps.config.messages import reason
+from sweeps.connections import told_to
 from sweeps.databases import close_databases
 from sweeps.errors import RequestError
 from sweeps.study.interruption import Interruption
@@ -171,8 +172,10 @@ def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connec
         with suppress(OSError):  # nobody reads any more; goes_on will say so
             news.send(what)
 
+    name = worker_name(os.getpid(), token)
     try:
-        Worker(plan, show, worker_name(os.getpid(), token), goes_on=lambda: parent is None or parent.is_alive()).run()
+        with told_to(lambda line: show(News(name, waits=line))):
+            Worker(plan, show, name, goes_on=lambda: parent is None or parent.is_alive()).run()
     except KeyboardInterrupt:
         return
     except Exception as error:

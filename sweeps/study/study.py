@@ -99,6 +99,7 @@ def _open_study(request: StudyRequest, trials: Trials, store: TrackingStore) -> 
                 print(f"makemore: the sampler learns from {count}; they are not counted", file=sys.stderr)
             _queue(trials, standing, request)
             trials.study.set_user_attr("identity", identity.record)
+    with trials.alone():  # once the study is recorded in its own database, which counts
         parent = open_record(store, config.name, request.cfg, config.confirm, identity, request.space)
         return trials.standing(), parent
 

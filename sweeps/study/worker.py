@@ -15,6 +15,7 @@ from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
 from sweeps.config.messages import one_line, reason
+from sweeps.connections import give_back_connections, is_lost
 from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
@@ -29,10 +30,12 @@ from sweeps.tracking.store import open_tracking
 from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED
 from sweeps.trials.standing import Standing
 from sweeps.trials.stop import StopWatch
+from sweeps.trials.storage import BEAT_SECONDS
 from sweeps.trials.trials import GivenUp
 
 PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
 _POLL_SECONDS = 0.2  # while other workers run the last trials
+_MANY = 4  # workers: of more, each asks more rarely, or their questions would keep the others from their work
 
 
 class Worker:
@@ -53,6 +56,9 @@ class Worker:
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
         self._stop: StopWatch | None = None
+        self._trains_long = (
+            False  # whether the last trial did; then connections are given back while the next one trains
+        )
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -77,13 +83,15 @@ class Worker:
             self._show(News(self.name, phase.name, trial=number, standing=counts, best=phase.best(standing)))
             if trial is not None:
                 ending = self._run(phase, trial)
+                self._give_back()
                 if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
                     how = "was" if ending.reason == GIVEN_UP else "failed:"
                     self._show(News(self.name, phase.name, failure=f"trial {trial.number} {how} {ending.reason}"))
             elif standing.running == 0 or self._plan.is_late():
                 return standing
             else:
-                time.sleep(_POLL_SECONDS)
+                give_back_connections()
+                time.sleep(_POLL_SECONDS * max(1.0, self._plan.workers / _MANY))
             if self._stops():
                 return standing
 
@@ -105,7 +113,7 @@ class Worker:
 
                 self._plan.jobs.run(setting, task, place.number, place.subdir)
             except Exception as error:  # of the job; what its task raises does not get here
-                ending = Ending(TrialState.FAIL, one_line(error))
+                ending = Ending(TrialState.FAIL, INTERRUPTED if is_lost(error) else one_line(error))
                 tell_ending(phase.trials, trial, ending)
         return ending
 
@@ -129,7 +137,10 @@ class Worker:
             evaluations=_count_evaluations(run, place),
             seeds=max(1, len(place.seeds)),
         )
+        started = time.monotonic()
+        self._give_back()
         ending = self._end_training(phase, trial, run, place, checkpoints)
+        self._trains_long = time.monotonic() - started > BEAT_SECONDS
         with short_waits() if self._stops() else nullcontext():
             recorded = self._record_ending(phase, trial, run, ending)
         if recorded.reason not in (INTERRUPTED, GIVEN_UP):
@@ -165,6 +176,7 @@ class Worker:
                 # Losses with one seed compare; so a trial is pruned while it trains with its first seed, or not at all.
                 if first_seed and phase.report(trial, evaluation, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
+                self._give_back()
             if evaluation != in_all and (self._plan.is_late() or self._stops()):
                 raise Stopped
 
@@ -191,6 +203,10 @@ class Worker:
         if phase.name == "search" and common_failure(standing, self._plan.ended_before, self._plan.space.distributions):
             return False
         return phase.may_start(standing)
+
+    def _give_back(self) -> None:
+        if self._trains_long:
+            give_back_connections()
 
     def _stops(self) -> bool:
         is_asked = self._stop is not None and self._stop.request() is not None

@@ -16,11 +16,16 @@ from sweeps.trials.attributes import ATTEMPT, CHECKPOINTS, PURPOSE, RETRY_OF, WO
 from sweeps.trials.standing import Standing, needs_retry
 
 
-def settle_dead_trials(study: Study) -> Standing:
-    """The study's standing, once every dead trial is marked as failed and every retry is queued."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        fail_stale_trials(study)  # those without a heartbeat
+def settle_dead_trials(study: Study, beats_count: bool = True) -> Standing:
+    """The study's standing, once every dead trial is marked as failed and every retry is queued.
+
+    Args:
+        beats_count: False where a missing heartbeat does not mean that the worker is dead.
+    """
+    if beats_count:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            fail_stale_trials(study)
     standing = _read(study)
     half_taken = [trial for trial in standing.trials if _is_half_taken(trial)]
     for trial in half_taken:

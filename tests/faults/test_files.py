@@ -99,8 +99,8 @@ def test_records_that_become_read_only_end_the_sweep_in_order(tmp_path: Path) ->
     paths = [tmp_path / "mlruns", *(tmp_path / "mlruns").rglob("*")]
     modes = {path: path.stat().st_mode for path in paths if path.exists()}
     try:
-        for path in modes:
-            path.chmod(modes[path] & ~0o222)
+        for path, mode in modes.items():
+            path.chmod(mode & ~0o222)
         _, errors = process.communicate(timeout=90)
     finally:
         for path, mode in modes.items():
