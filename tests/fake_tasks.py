@@ -67,6 +67,18 @@ def count_call() -> int:
 
 
 @dataclass(frozen=True)
+class SeesDevice(Instant):
+    """Trains for a fifth of a second; a metric is the number of the one CUDA device that it sees."""
+
+    def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> Trained:
+        time.sleep(0.2)
+        return Trained(super().train(train, dev, seed, report).module, {"device": int(os.environ[DEVICES])})
+
+
+DEVICES = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
 class Fails(Instant):
     """The `at`-th run of the folder, counted from 0, fails; null: every run."""
 

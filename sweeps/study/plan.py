@@ -31,6 +31,7 @@ class Plan:
     confirm: ConfirmConfig
     patience: int | None  # how many trials may finish since the best one
     workers: int
+    workers_per_job: int  # of a launcher's job
     deadline: float | None  # seconds since the epoch
 
     def is_patient_no_more(self, standing: Standing) -> bool:

@@ -39,6 +39,7 @@ class StudyConfig:
     seeds: int
     seed: int
     workers: int | None
+    workers_per_job: int
     start_from: str | None
     patience: int | None
     timeout: float | None
@@ -54,6 +55,7 @@ class StudyConfig:
         check("seed", self.seed, low=0, high=2**31)
         if self.workers is not None:
             check("workers", self.workers, low=1, high=1000)
+        check("workers_per_job", self.workers_per_job, low=1, high=1000)
         if self.start_from is not None:
             check_study_name(self.start_from, "study.start_from is")
         if self.patience is not None:
@@ -183,6 +185,11 @@ def _check_places(cfg: DictConfig, config: StudyConfig) -> str:
     if cfg.hydra.job.chdir:
         raise RequestError(
             "hydra.job.chdir is true; it must be false: relative paths start at the folder in which makemore is called"
+        )
+    if config.workers_per_job > 1 and cfg.hydra.runtime.choices["hydra/launcher"] == "basic":
+        raise RequestError(
+            f"study.workers_per_job is {config.workers_per_job}; it is for the jobs of a launcher: give "
+            "hydra/launcher=..., or study.workers for workers on this machine"
         )
     storage = resolve_url("study.storage", config.storage, table="studies")
     if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):

@@ -148,6 +148,7 @@ def _make_plan(
         confirm=config.confirm,
         patience=config.patience,
         workers=_count_workers(config, standing),
+        workers_per_job=config.workers_per_job,
         deadline=started + config.timeout if config.timeout is not None else None,
     )
 
