@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 FEWEST = 10  # distinct words: an interval from fewer covers less than it says
+_DRAWS, _MOST_DRAWS = 5_000, 20_000  # at a level of 95 %, and at higher ones
 _NUMBERS = 4_000_000  # indices drawn at a time: it bounds the memory
 
 
@@ -30,7 +31,7 @@ def sum_by_unit(values: Tensor, units: Tensor) -> Tensor:
 
 
 def intervals(
-    losses: Tensor, characters: Tensor, generator: torch.Generator, level: float = 0.95, draws: int = 5_000
+    losses: Tensor, characters: Tensor, generator: torch.Generator, level: float = 0.95, draws: int | None = None
 ) -> list[tuple[float, float]]:
     """Bootstrap-t intervals (Efron and Tibshirani 1993, section 12.5) of k mean losses per character, as (low, high).
 
@@ -41,12 +42,16 @@ def intervals(
         losses: each distinct word's loss summed over its characters, or the difference of two models' losses, (n, k).
         characters: the number of characters of each distinct word, (n,).
 
+        draws: how often words are resampled; None: more often where the level is higher.
+
     Returns:
         NaN for both ends where n is below `FEWEST`.
     """
     n, k = losses.shape
     if n < FEWEST or k == 0:
         return [(math.nan, math.nan)] * k
+    if draws is None:
+        draws = min(_MOST_DRAWS, round(_DRAWS * 0.05 / (1 - level)))
     total = characters.sum()
     means = losses.sum(0) / total
     rest = losses - means * characters.unsqueeze(1)  # its sum is 0

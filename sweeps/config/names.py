@@ -1,6 +1,7 @@
 """The names of studies, of lists, of output files, and of a user's own models and tasks."""
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -44,11 +45,15 @@ def _as_study_name(name: str) -> str:
     return words[:60] or hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
 
 
+_MOST_BYTES = 255  # of a file's name
+
+
 def check_output(key: str, file: str | None, suffix: str = "") -> None:
     """Raise LimitError unless `file` is None or a path with the suffix in a folder that exists."""
     if file is not None:
         path = Path(file)
-        if not path.name.endswith(suffix) or not path.absolute().parent.is_dir() or path.is_dir():
+        is_long = len(os.fsencode(path.name)) > _MOST_BYTES
+        if is_long or not path.name.endswith(suffix) or not path.absolute().parent.is_dir() or path.is_dir():
             kind = f"{suffix} file" if suffix else "file"
             raise LimitError(key, file, f"null, or a {kind} in a folder that exists")
 

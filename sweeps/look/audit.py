@@ -5,7 +5,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
@@ -19,10 +18,10 @@ from sweeps.errors import ChainBroken
 from sweeps.look.checks import altered_files, missing_copies, wrong_copies
 from sweeps.look.ledger import STUDY_ID, find_ledger
 from sweeps.look.lost import lost_looks
-from sweeps.look.receipt import check_receipt, write_receipt
+from sweeps.look.receipt import read_receipt, receipt_problems, write_receipt
 from sweeps.look.record import ATTEMPT, RESULT, Looks, Record
 from sweeps.look.report import Content, check_format
-from sweeps.look.signing import check_signatures
+from sweeps.look.signing import signature_problems, signatures_in_words
 from sweeps.reports.tables import to_text
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.seal import CLAIM
@@ -53,7 +52,10 @@ def list_looks(cfg: DictConfig) -> str:
     try:
         url = resolve_url("study.storage", cfg.study.storage, table="studies", must_exist=True, writes=False)
     except NoRecords:
-        if ledger is None or config.format == "json":
+        if config.receipt is not None and (lines := read_receipt(config.receipt)):
+            missing = receipt_problems(config.receipt, lines, ())
+            raise ChainBroken("\n".join(wrap(f"BROKEN: {what}") for what in missing)) from None
+        if ledger is None or config.format == "json" or config.receipt is not None:
             raise
         return "\n".join(_elsewhere(ledger, ()) or ["no test split has been looked at"])
     looks = Looks(url)
@@ -73,29 +75,35 @@ def list_looks(cfg: DictConfig) -> str:
         broken += wrong_copies(store, ledger, claim.content, result)
         broken += missing_copies(store, ledger, claim.content, result)
         broken += altered_files(store, claim.content)
-    told, wrong = check_signatures(records)
-    broken += wrong
+    broken += signature_problems(records)
+    remarks = signatures_in_words(records)
     if config.receipt is not None:
-        path, everything = Path(config.receipt), looks.records()
-        if path.exists():
-            broken += check_receipt(path, everything)
-            told.append(f"compared with the receipt {path}")
-        elif not broken:
-            write_receipt(path, everything)
-            told.append(f"receipt written: {path}; keep it where nobody here can change it, or have it time-stamped")
+        remarks.append(_use_receipt(config.receipt, looks.records(), broken))
     if config.format == "json":
-        shown = _as_json(records, broken)
+        shown = _as_json(records, broken, remarks)
     else:
         elsewhere = _elsewhere(ledger, records) if ledger and name is None else []
-        shown = _as_list(claims, records, results, broken, [*elsewhere, *map(wrap, told)])
+        shown = _as_list(claims, records, results, broken, [*elsewhere, *map(wrap, remarks)])
     if broken:
         raise ChainBroken(shown)
     return shown
 
 
-def _as_json(records: Sequence[Record], broken: Sequence[str]) -> str:
+def _use_receipt(file: str, records: Sequence[Record], broken: list[str]) -> str:
+    """Compare the records with a receipt, or write it; what is wrong is added to `broken`. What was done, in words."""
+    lines = read_receipt(file)
+    if lines is not None:
+        broken += receipt_problems(file, lines, records)
+        return f"compared with the {len(lines)} rows of the receipt {file}"
+    if broken:
+        return f"the receipt {file} was not written, because of what is broken"
+    write_receipt(file, records)
+    return f"receipt written: {file}; keep it where nobody here can change it, or have it time-stamped"
+
+
+def _as_json(records: Sequence[Record], broken: Sequence[str], remarks: Sequence[str]) -> str:
     rows = [{"number": record.number, "kind": record.kind, **record.content, "hash": record.hash} for record in records]
-    return json.dumps({"records": rows, "broken": list(broken)}, indent=2)
+    return json.dumps({"records": rows, "broken": list(broken), "remarks": list(remarks)}, indent=2)
 
 
 def _elsewhere(ledger: Looks, records: Sequence[Record]) -> list[str]:
@@ -104,7 +112,7 @@ def _elsewhere(ledger: Looks, records: Sequence[Record]) -> list[str]:
     return [
         wrap(
             f"look {look['look']} at {look['source']} for study {look['study']}, by {look['who']} on {look['when']}: "
-            "known to the ledger alone, as it was taken elsewhere"
+            "known to the ledger alone: it was taken elsewhere, or its database is gone"
         )
         for look in (claim.content for claim in ledger.claims())
         if look[STUDY_ID] not in here

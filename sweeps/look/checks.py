@@ -31,7 +31,10 @@ def wrong_copies(store: TrackingStore, ledger: Looks | None, claim: Content, res
                 keys = ", ".join(_differ(copy.content, content))
                 problems.append(f"study {study}: the ledger has another {kind} than the database ({keys})")
     if result is None:
-        return problems
+        having = [place for place, copy in _copies(store, claim).items() if copy is not None]
+        if ledger is not None and STUDY_ID in claim and ledger.find(claim[STUDY_ID], RESULT) is not None:
+            having.append("the ledger")
+        return problems + [f"study {study}: {place} has a result that the database lacks" for place in having]
     expected = {"test_loss": repr(result["test_loss"]), "look": str(claim["look"])}
     expected["weights_digest"] = claim["weights_digest"]
     for place, known in _copies(store, claim).items():

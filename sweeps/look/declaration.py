@@ -10,13 +10,13 @@ from statistics import NormalDist
 from typing import Any
 
 import torch
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from makemore.bootstrap import sum_by_unit
+from makemore.bootstrap import FEWEST, sum_by_unit
 from makemore.train import one_thread
 from sweeps.look.beside import Beside, find_baselines
 from sweeps.look.candidate import Candidate
-from sweeps.reports.intervals import LEVEL, Interval, bonferroni, means
+from sweeps.reports.intervals import FEW, LEVEL, Interval, bonferroni, means
 from sweeps.study.runs import item_losses
 from sweeps.task.items import units_of
 from sweeps.trials.trials import Trials
@@ -35,7 +35,7 @@ class Declaration:
     half_width: float | None  # of the test loss's interval, as it is expected
     strongest: str | None  # the baseline with the lowest dev loss
     dev_difference: float | None  # its dev loss minus the winner's
-    detectable: float | None  # the smallest difference from it that four looks of five would find
+    detectable: float | None  # the smallest difference from it that four looks of five would detect
 
     def as_json(self) -> dict[str, Any]:
         """The declaration as it is recorded in the claim."""
@@ -57,10 +57,13 @@ def declare(candidate: Candidate, beside: Beside, trials: Trials, confirm: Trial
         if units is not None:
             table, terms = sum_by_unit(table, units), sum_by_unit(terms, units)
         own, *differences = means(table, terms)
+        adjusted = means(table[:, 1:], terms, bonferroni(max(1, len(baselines)) * look))
     test_items = len(candidate.everything) - len(split.train) - len(split.dev)
-    scale = math.sqrt(len(split.dev) / test_items) if test_items else math.nan
+    scale = math.sqrt(len(split.dev) / test_items) if test_items >= FEWEST else math.nan
     strongest = min(range(len(baselines)), key=lambda index: differences[index].mean, default=None)
-    difference = None if strongest is None else differences[strongest]
+    detectable = None
+    if strongest is not None and min(len(terms), test_items) >= FEW and (width := _half_width(adjusted[strongest])) > 0:
+        detectable = _detectable(width, _half_width(differences[strongest])) * scale
     return Declaration(
         trials=candidate.standing.finished,
         dev_evaluations=_evaluations(candidate.standing.own) + _evaluations(confirm.standing().own if confirm else ()),
@@ -68,8 +71,8 @@ def declare(candidate: Candidate, beside: Beside, trials: Trials, confirm: Trial
         baselines=[baseline.name for baseline in baselines],
         half_width=_known(_half_width(own) * scale),
         strongest=None if strongest is None else baselines[strongest].name,
-        dev_difference=None if difference is None else difference.mean,
-        detectable=None if difference is None else _known(_detectable(difference, len(baselines) * look) * scale),
+        dev_difference=None if strongest is None else differences[strongest].mean,
+        detectable=detectable,
     )
 
 
@@ -79,18 +82,19 @@ def in_words(declared: Mapping[str, Any], unit: str) -> list[str]:
         return []
     others = declared["other_studies"]
     lines = [
-        f"Searched before: {declared['trials']} trials with {declared['dev_evaluations']} reported dev losses; "
+        f"Searched before: {declared['trials']} trials; {declared['dev_evaluations']} dev losses were reported by them "
+        "and by the runs that confirmed; "
         f"{others or 'no'} other {'study' if others == 1 else 'studies'} of the same items in this database."
     ]
     if declared["half_width"] is None:
-        return [*lines, "Expected from dev: no interval, because there are too few items."]
+        return [*lines, "Expected from dev: nothing, because there are too few dev or test items for an interval."]
     lines.append(f"Expected from dev: a test loss with an interval of about +- {declared['half_width']:.4f} {unit}.")
     if declared["detectable"] is not None:
         sign = "worse" if declared["dev_difference"] >= 0 else "better"
         lines.append(
             f"The strongest baseline is {declared['strongest']}, on dev {abs(declared['dev_difference']):.4f} {sign} "
-            f"than the winner; a difference of {declared['detectable']:.4f} or more would be told from zero in four "
-            "looks of five."
+            f"than the winner; a difference of {declared['detectable']:.4f} is the smallest that would be detected in "
+            "four looks of five."
         )
     return lines
 
@@ -99,11 +103,10 @@ def _half_width(interval: Interval) -> float:
     return (interval.high - interval.low) / 2
 
 
-def _detectable(interval: Interval, comparisons: int) -> float:
-    """The difference that `_POWER` of all looks tell from zero, going by the width of its interval alone."""
+def _detectable(adjusted: float, plain: float) -> float:
+    """The difference that `_POWER` of all looks detect, from half the widths of its adjusted and its plain interval."""
     normal = NormalDist()
-    error = _half_width(interval) / normal.inv_cdf((1 + LEVEL) / 2)
-    return error * (normal.inv_cdf((1 + bonferroni(comparisons)) / 2) + normal.inv_cdf(_POWER))
+    return adjusted + plain * normal.inv_cdf(_POWER) / normal.inv_cdf((1 + LEVEL) / 2)
 
 
 def _known(number: float) -> float | None:
@@ -111,8 +114,8 @@ def _known(number: float) -> float | None:
 
 
 def _evaluations(trials: Sequence[FrozenTrial]) -> int:
-    """How often a dev loss was reported; a trial without reports has one."""
-    return sum(max(1, len(trial.intermediate_values)) for trial in trials if trial.state.is_finished())
+    """How many dev losses were reported; a complete trial that reported none has one."""
+    return sum(len(trial.intermediate_values) or trial.state == TrialState.COMPLETE for trial in trials)
 
 
 def _other_studies(trials: Trials) -> int:

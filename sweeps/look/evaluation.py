@@ -35,10 +35,12 @@ def record_result(looks: Looks, candidate: Candidate, beside: Beside, claim: Rec
     split = candidate.items.split
     items = held_out.read_test_items(candidate.everything, split.rule, split.seed, candidate.groups)
     with one_thread():
-        try:
-            result = evaluate(candidate, beside, items, claim.content["look"])
-        except Diverged:
-            result = without_loss(candidate, items)
+        result = evaluate(candidate, beside, items, claim.content["look"])
+    declared = claim.content.get("declared", {}).get("baselines")
+    compared = [baseline["name"] for baseline in result["baselines"]]
+    if declared is not None and result["test_loss"] is not None:
+        result["remarks"] += [f"{name} was declared and is not compared." for name in declared if name not in compared]
+        result["remarks"] += [f"{name} is compared and was not declared." for name in compared if name not in declared]
     attempts = sum(record.kind in (CLAIM, ATTEMPT) for record in looks.records(candidate.study))
     content = {"study": candidate.study, "claim": claim.hash, "attempts": attempts, **result}
     for tries_left in reversed(range(_TRIES)):
@@ -69,7 +71,10 @@ def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str], look: i
     loss without the luck of having been chosen. A figure that does not exist is None.
     """
     task, split = candidate.run.task, candidate.items.split
-    losses, terms = item_losses(task, candidate.trained, items)
+    try:
+        losses, terms = item_losses(task, candidate.trained, items)
+    except Diverged:
+        return _without_loss(candidate, items)
     test_loss = float(losses.sum() / terms.sum())
     baselines, infinite = find_baselines(candidate, beside, items)
     remarks = [*beside.remarks, *infinite]
@@ -131,7 +136,7 @@ def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str], look: i
     }
 
 
-def without_loss(candidate: Candidate, items: Sequence[str]) -> dict[str, Any]:
+def _without_loss(candidate: Candidate, items: Sequence[str]) -> dict[str, Any]:
     """The result of a look at which the winner's loss on some item is infinite or NaN: a look is spent all the same."""
     task = candidate.run.task
     return {

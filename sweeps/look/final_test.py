@@ -36,7 +36,7 @@ from sweeps.look.evaluation import record_result
 from sweeps.look.ledger import STUDY_ID, find_ledger, make_ledger, study_id
 from sweeps.look.record import RESULT, Looks, Record
 from sweeps.look.report import as_page, as_text, check_format, draw
-from sweeps.look.signing import find_signer
+from sweeps.look.signing import Signer, check_promise, find_signer, signature_problems
 from sweeps.tracking.looks import log_look
 from sweeps.tracking.registry import register_champion
 from sweeps.tracking.store import open_tracking
@@ -76,10 +76,14 @@ def final_test(cfg: DictConfig) -> str:
     trials = open_trials(str(name), url, create=False)
     confirm = find_trials(confirm_study_name(trials.name), url)
     places = Places(Looks(url), find_ledger(cfg), store, find_signer(cfg))
+    if unreadable := places.looks.unreadable():
+        raise ChainBroken("\n".join(f"BROKEN: {problem}" for problem in unreadable))
     look = config.final_test
     if places.looks.find(trials.name, CLAIM) is None:
         candidate = find_candidate(store, trials, confirm, look.unfinished)
         earlier = check_earlier(look, places, candidate, trials)
+        if places.signer:
+            places.signer.check()
         if not look.confirm:
             if not sys.stdin.isatty():
                 raise RequestError(
@@ -106,10 +110,13 @@ def _look(config: FinalTestConfig, places: Places, trials: Trials, confirm: Tria
             check_idle(name, standing)
             declaration = partial(declare, candidate, beside, trials, confirm)
             claim = claim_look(config.final_test, places, candidate, trials, declaration)
+        check_promise(claim, places.signer)
         if places.signer:
             places.signer.sign(looks, claim)
         record_result(looks, candidate, beside, claim)
-    else:
+    if places.signer and (claim := look_of(looks, name)[0]).content.get("signed_by"):
+        _sign_result(places.signer, looks, claim)
+    if not new:
         _check_intact(places, name)
     print(show(looks, name, config.format), flush=True)
     try:
@@ -124,11 +131,23 @@ def _look(config: FinalTestConfig, places: Places, trials: Trials, confirm: Tria
         raise TestSplitAlreadyUsed
 
 
+def _sign_result(signer: Signer, looks: Looks, claim: Record) -> None:
+    """Sign a recorded result, if that is still to be done; what goes wrong is said."""
+    result = looks.find(claim.content["study"], RESULT)
+    try:
+        check_promise(claim, signer)
+        if result is not None:
+            signer.sign(looks, result)
+    except RequestError as error:
+        print(f"makemore: the result is recorded, but not signed ({error})", file=sys.stderr)
+
+
 def _check_intact(places: Places, study: str) -> None:
     """Raise ChainBroken if a result that is about to be shown may not be the one that was recorded."""
     claim, result = look_of(places.looks, study)
     problems = places.looks.broken()
     problems += wrong_copies(places.store, places.ledger, claim.content, result.content)
+    problems += signature_problems(places.looks.records(study))
     if problems:
         lines = [f"BROKEN: {problem}" for problem in problems]
         raise ChainBroken("\n".join([*lines, f"the result of study {study} is not shown: see makemore looks"]))
@@ -169,9 +188,6 @@ def _others(looks: Looks, claim: Mapping[str, Any]) -> list[Record]:
 def _copy(places: Places, trials: Trials) -> None:
     """Copy the result to the ledger, an MLflow run under the study and the registry. Existing copies are kept."""
     claim, result = look_of(places.looks, trials.name)
-    if places.signer and claim.content.get("signed_by"):
-        for record in (claim, result):
-            places.signer.sign(places.looks, record)
     if places.ledger is not None:
         own_id = study_id(trials)
         for record in (claim, result):

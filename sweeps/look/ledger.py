@@ -5,13 +5,15 @@ study of the same name. It knows nothing of what another account or another mach
 """
 
 import uuid
+from pathlib import Path
 
 from omegaconf import DictConfig
 from platformdirs import user_state_path
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from sweeps.config.messages import one_line
-from sweeps.databases import has_table, hide_password, locked, resolve_url, sqlite_url
+from sweeps.databases import has_table, hide_password, locked, resolve_url, sqlite_file, sqlite_url
 from sweeps.errors import RequestError
 from sweeps.look.record import Looks
 from sweeps.trials.trials import Trials
@@ -71,4 +73,18 @@ def _url(cfg: DictConfig, writes: bool) -> str | None:
         return None
     if given == PERSON:
         given = sqlite_url(user_state_path("makemore") / "looks.db")
-    return resolve_url("looks.ledger", str(given), table="looks", writes=writes)
+    url = resolve_url("looks.ledger", str(given), table="looks", writes=writes)
+    if _place(url) == _place(str(cfg.study.storage)):
+        raise RequestError(
+            f"looks.ledger is {hide_password(str(given))}, and so is study.storage; a ledger must be another database"
+        )
+    return url
+
+
+def _place(url: str) -> Path | URL | None:
+    """What two URLs of one database have in common; None for a text that is no URL."""
+    try:
+        file = sqlite_file(url)
+    except ArgumentError:
+        return None
+    return file.expanduser().resolve() if file else make_url(url)

@@ -22,6 +22,11 @@ from sweeps.trials.seal import LOOKS as _LOOKS
 
 ATTEMPT, RESULT, SIGNATURE = "attempt", "result", "signature"
 _FIRST = "0" * 64  # the hash before the first row
+_KEYS = {  # without which a row is no record of its kind
+    CLAIM: {"study", "look", "source", "source_digest", "run_id", "weights_digest", "who", "when"},
+    RESULT: {"study", "claim", "test_loss"},
+    SIGNATURE: {"study", "of", "hash", "key", "signature"},
+}
 _TRIES = 20  # how often a row's number may be taken by another process
 
 
@@ -75,9 +80,7 @@ class Looks:
 
     def records(self, study: str | None = None) -> list[Record]:
         """The records of one study, or of all studies where `study` is None, in order."""
-        records = [
-            Record(row.number, row.event.partition(" ")[0], json.loads(row.record), row.hash) for row in self._rows()
-        ]
+        records = [record for record in map(_read, self._rows()) if record is not None]
         return [record for record in records if study in (None, record.content.get(self.by))]
 
     def claims(self) -> list[Record]:
@@ -118,13 +121,17 @@ class Looks:
         """A sentence for each row that is missing or does not fit in the chain of hashes."""
         rows = self._rows()
         missing = sorted(set(range(1, len(rows) + 1)) - {row.number for row in rows})
-        problems = [f"row {number} is missing" for number in missing]
+        problems = [f"row {number} is missing" for number in missing] + self.unreadable()
         before = _FIRST
         for row in rows:
             if _hash(before, row.event, row.record) != row.hash:
                 problems.append(f"row {row.number} ({row.event}) was altered, or the row before it")
             before = row.hash
         return problems
+
+    def unreadable(self) -> list[str]:
+        """A sentence for each row that is no record any more; `records` leaves such rows out."""
+        return [f"row {row.number} ({row.event}) cannot be read" for row in self._rows() if _read(row) is None]
 
     def _rows(self) -> Sequence[Row[Any]]:
         """All rows in order; a database from before there were looks has no table of them."""
@@ -164,6 +171,17 @@ class Looks:
         known = (_LOOKS.c.event == name) | (_LOOKS.c.look == look) if look else _LOOKS.c.event == name
         with self._engine.connect() as connection:
             return connection.execute(select(_LOOKS.c.number).where(known)).first() is not None
+
+
+def _read(row: Row[Any]) -> Record | None:
+    """The record of a row; None if it was altered so that it is none."""
+    kind = row.event.partition(" ")[0]
+    try:
+        content = json.loads(row.record)
+    except ValueError:
+        return None
+    is_record = isinstance(content, dict) and content.keys() >= _KEYS.get(kind, {"study"})
+    return Record(row.number, kind, content, row.hash) if is_record else None
 
 
 def signature() -> dict[str, str]:

@@ -133,7 +133,10 @@ def _subject(claim: Content, result: Content, claims: Sequence[Record]) -> list[
         f"{'attempt' if attempts == 1 else 'attempts'}.",
     ]
     if claim.get("signed_by"):
-        points.append(f"Signed with the SSH key {claim['signed_by']}; makemore looks checks the signatures.")
+        points.append(
+            f"Claim and result are to be signed with the SSH key {claim['signed_by']}: makemore looks checks whether "
+            "they are."
+        )
     points += in_words(claim.get("declared", {}), unit)
     others = [record.content for record in claims if record.content["study"] != claim["study"]]
     if not others:
@@ -154,13 +157,16 @@ def _numbers(claim: Content, result: Content) -> list[str]:
     item, _, unit = nouns(result)
     points = [
         f"Test loss {result['test_loss']:.4f}: the mean loss of the winner's weights on these {item}s, in {unit}; "
-        f"lower is better. Its interval says how far it would move with other {item}s of the same kind.",
+        "lower is better."
     ]
+    if result["test_loss_low"] is not None:
+        points[0] += f" Its interval says how far it would move with other {item}s of the same kind."
     if claim["look"] > 1 and result.get("test_loss_widened_low") is not None:
         points.append(
-            f"Allowing for {claim['look']} looks, {_interval_of(result, 'test_loss_widened', item)}: as wide as it "
-            "must be for the intervals of all these looks to be right together in 95 of 100 cases (Bonferroni). It "
-            f"does not allow for choices that an earlier look has guided; no interval from these {item}s can."
+            f"Allowing for {claim['look']} looks, {_interval_of(result, 'test_loss_widened', item)}: as wide as each "
+            "look's interval must be if all of them are to be right together in 95 of 100 cases (Bonferroni); the "
+            "earlier ones were reported narrower. It does not allow for choices that an earlier look has guided; no "
+            f"interval from these {item}s can."
         )
     if result.get("seeds_test_loss") is not None:
         losses = ", ".join(f"{loss:.4f}" for loss in result["seeds_test_losses"])
@@ -214,9 +220,11 @@ def _comparison(claim: Content, result: Content) -> _Section:
             "tuning gained."
         )
     if adjusted:
-        looks = f" of {claim['look']} looks" if claim["look"] > 1 and "test_loss_widened_low" in result else ""
+        widened = claim["look"] > 1 and "test_loss_widened_low" in result
+        each = f", {len(baselines)} at each of {claim['look']} looks" if widened else ""
+        count = len(baselines) * (claim["look"] if widened else 1)
         sentences.append(
-            f"The adjusted intervals hold together, for all {len(baselines)} comparisons{looks} at once (Bonferroni); "
+            f"The adjusted intervals are as wide as {count} comparisons need to be right together{each} (Bonferroni); "
             "the last column goes by them."
         )
     better = [baseline for baseline in baselines if _verdict(baseline) == "better than the winner"]
@@ -236,7 +244,7 @@ def _comparison(claim: Content, result: Content) -> _Section:
 def _is_adjusted(result: Content) -> bool:
     """Whether there is more than one comparison, counting those of earlier looks at the same items."""
     several = len(result["baselines"]) > 1 or "test_loss_widened_low" in result
-    return several and "adjusted_low" in result["baselines"][0]
+    return several and any(baseline.get("adjusted_low") is not None for baseline in result["baselines"])
 
 
 def _verdict(baseline: Content) -> str:

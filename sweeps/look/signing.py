@@ -29,6 +29,13 @@ class Signer:
     key: Path
     fingerprint: str
 
+    def check(self) -> None:
+        """Raise RequestError unless the key makes a valid signature now: before anything depends on it."""
+        if not _is_valid(self._sign("a trial signature"), "a trial signature", self.fingerprint):
+            raise RequestError(
+                f"looks.key is {self.key}; its signatures are not valid: is its .pub file another key's?"
+            )
+
     def sign(self, looks: Looks, record: Record) -> None:
         """Add a signature of a claim or a result to the table, unless it has one.
 
@@ -36,17 +43,19 @@ class Signer:
             RequestError: the key cannot be used.
         """
         study = record.content["study"]
-        if any(_signs(other, record) for other in looks.records(study)):
-            return
+        if not any(_signs(other, record) for other in looks.records(study)):
+            content = {"study": study, "of": record.kind, "hash": record.hash, "key": self.fingerprint}
+            looks.signature({**content, "signature": self._sign(record.hash)})
+
+    def _sign(self, text: str) -> str:
         command = [_TOOL, "-Y", "sign", "-q", "-n", NAMESPACE, "-f", str(self.key)]
-        done = subprocess.run(command, input=record.hash, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RequestError(
                 f"looks.key is {self.key}; {_TOOL} cannot sign with it ({_last_line(done.stderr)}): load it into your "
                 "SSH agent, name another key, or give looks.sign=false"
             )
-        content = {"study": study, "of": record.kind, "hash": record.hash, "signature": done.stdout}
-        looks.signature({**content, "key": self.fingerprint})
+        return done.stdout
 
 
 def find_signer(cfg: DictConfig) -> Signer | None:
@@ -59,7 +68,10 @@ def find_signer(cfg: DictConfig) -> Signer | None:
         raise RequestError(f"looks.sign is {cfg.looks.sign}; it must be true or false")
     if not cfg.looks.sign:
         return None
-    key = Path(str(cfg.looks.key or _KEY)).expanduser()
+    try:
+        key = Path(str(cfg.looks.key or _KEY)).expanduser()
+    except RuntimeError:  # there is no such user
+        raise RequestError(f"looks.key is {cfg.looks.key}; it must be the file of an SSH key") from None
     if shutil.which(_TOOL) is None:
         raise RequestError(f"looks.sign is true; there is no {_TOOL} here: install OpenSSH, or give looks.sign=false")
     done = subprocess.run([_TOOL, "-l", "-f", str(key)], capture_output=True, text=True, check=False)
@@ -71,49 +83,66 @@ def find_signer(cfg: DictConfig) -> Signer | None:
     return Signer(key, done.stdout.split()[1])
 
 
-def check_signatures(records: Sequence[Record]) -> tuple[list[str], list[str]]:
-    """What is signed, a sentence for each signature; and a sentence for each that is missing or wrong."""
-    told, problems = [], []
-    signatures = [record for record in records if record.kind == SIGNATURE]
-    if signatures and shutil.which(_TOOL) is None:
-        return [f"the signatures were not checked: there is no {_TOOL} here"], []
-    for signature in signatures:
-        study, kind = signature.content["study"], signature.content["of"]
-        signed = [record for record in records if _signs(signature, record)]
-        if not signed or not _is_valid(signature):
-            problems.append(f"study {study}: the signature of its {kind} is not valid")
-        else:
-            told.append(f"study {study}: its {kind} is signed with the SSH key {signature.content['key']}")
-    promised = {record.content["study"] for record in records if record.content.get("signed_by")}
-    completed = {record.content["study"] for record in records if record.kind == RESULT}
+def check_promise(claim: Record, signer: Signer | None) -> None:
+    """Raise RequestError if a claim promises a signature, and `signer` is not its key."""
+    promised = claim.content.get("signed_by")
+    if promised and (signer is None or signer.fingerprint != promised):
+        raise RequestError(
+            f"looks.sign is {'false' if signer is None else 'true'}; the claim of study {claim.content['study']} is to "
+            f"be signed with the SSH key {promised}: give looks.sign=true and that key as looks.key"
+        )
+
+
+def signature_problems(records: Sequence[Record]) -> list[str]:
+    """A sentence for each signature that is missing or wrong, or that was made too late."""
+    problems = []
+    promised = {record.content["study"]: record.content.get("signed_by") for record in records if record.kind == CLAIM}
+    completed = {record.content["study"]: record for record in records if record.kind == RESULT}
     for record in records:
-        study = record.content["study"]
-        wanted = record.kind in (CLAIM, RESULT) and study in promised & completed
-        if wanted and not any(_signs(signature, record) for signature in signatures):
+        study = record.content.get("study")
+        if record.kind not in (CLAIM, RESULT) or study not in completed or not promised.get(study):
+            continue
+        found = next((other for other in records if _signs(other, record)), None)
+        if found is None:
             problems.append(
                 f"study {study}: the signature of its {record.kind} is missing; makemore final-test "
-                f"study.name={study} looks.sign=true adds it"
+                f"study.name={study} looks.sign=true adds that of a result"
             )
-    return told, problems
+        elif found.content["key"] != promised[study]:
+            problems.append(f"study {study}: its {record.kind} is signed with another key than its claim names")
+        elif record.kind == CLAIM and found.number > completed[study].number:
+            problems.append(f"study {study}: its claim was signed after its result")
+    if shutil.which(_TOOL) is not None:
+        problems += [
+            f"study {content['study']}: the signature of its {content['of']} is not valid"
+            for content in (record.content for record in records if record.kind == SIGNATURE)
+            if not _is_valid(str(content.get("signature")), str(content["hash"]), str(content["key"]))
+        ]
+    return problems
+
+
+def signatures_in_words(records: Sequence[Record]) -> list[str]:
+    """A sentence for each signature, or one that says why they were not checked."""
+    signatures = [record.content for record in records if record.kind == SIGNATURE]
+    if signatures and shutil.which(_TOOL) is None:
+        return [f"the signatures were not checked, because there is no {_TOOL} here: install OpenSSH"]
+    return [f"study {one['study']}: its {one['of']} is signed with the SSH key {one['key']}" for one in signatures]
 
 
 def _signs(signature: Record, record: Record) -> bool:
     content = signature.content
-    return (
-        signature.kind == SIGNATURE
-        and content["study"] == record.content["study"]
-        and (content["of"], content["hash"]) == (record.kind, record.hash)
-    )
+    named = [content.get(key) for key in ("study", "of", "hash")]
+    return signature.kind == SIGNATURE and named == [record.content.get("study"), record.kind, record.hash]
 
 
-def _is_valid(signature: Record) -> bool:
-    """Whether the key that the record names made the signature of the hash that it names."""
+def _is_valid(signature: str, text: str, fingerprint: str) -> bool:
+    """Whether the key of a fingerprint made a signature of a text."""
     with tempfile.NamedTemporaryFile("w", suffix=".sig") as file:
-        file.write(signature.content["signature"])
+        file.write(signature)
         file.flush()
         command = [_TOOL, "-Y", "check-novalidate", "-n", NAMESPACE, "-s", file.name]
-        done = subprocess.run(command, input=signature.content["hash"], capture_output=True, text=True, check=False)
-    return done.returncode == 0 and signature.content["key"] in done.stdout.split()
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return done.returncode == 0 and fingerprint in done.stdout.split()
 
 
 def _last_line(text: str) -> str:

@@ -72,7 +72,7 @@ class StudyPictures:
         if self._tuning:
             hint = (
                 "How good the best of so many random trials is: the median over searches like this one, and a band "
-                "that holds the whole curve with 95 %. Where the band has no end, there are too few trials to tell."
+                "that contains the whole curve with 95 % confidence. Where it has no end, there are too few trials."
             )
             parts.append(("Tuning curve", hint, pictures.tuning_curve(self._tuning, self._label)))
         if self._importances:

@@ -1,23 +1,25 @@
 """The tuning curve of a random search: what the best dev loss is likely to be after one trial, two trials and so on.
 
 The curve is the median of the best of k trials, because a mean does not exist where a trial may diverge. The band
-around it is exact for any distribution of dev losses and holds for all k together; see Lourie, Cho and He 2023, "Show
+around it holds for any distribution of dev losses, and for all k together; see Lourie, Cho and He 2023, "Show
 your work with confidence" (arXiv 2311.09480). It needs trials that were drawn independently: only random search gives
 these.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from makemore.train import Diverged, InfiniteLoss
 from sweeps.reports.intervals import LEVEL
 from sweeps.trials.attributes import REASONS, WARM_START
 
-FEWEST = 10  # trials: the band of fewer says nothing
+FEWEST = 10  # trials: the band of fewer says next to nothing
 _DRAWS = 4000  # simulated searches, from which the width of the band is found
 _INDEPENDENT = "random/none"  # the sampler and the pruner that leave trials independent of each other
 
@@ -32,7 +34,7 @@ class TuningCurve:
 
 
 def independent_losses(trials: Sequence[FrozenTrial], searched_with: Sequence[str]) -> list[float] | None:
-    """The dev losses of a random search, infinite for trials that failed; None where trials are not independent.
+    """The dev losses of a random search, infinite for trials that diverged; None where trials are not independent.
 
     Args:
         trials: the study's own.
@@ -41,9 +43,20 @@ def independent_losses(trials: Sequence[FrozenTrial], searched_with: Sequence[st
     if set(searched_with) != {_INDEPENDENT}:
         return None
     drawn = [trial for trial in trials if WARM_START not in trial.user_attrs]
+    if any(all(map(_is_finite, trial.distributions.values())) for trial in drawn):
+        return None  # of a finite space, no setting is drawn twice
     losses = [trial.values[0] for trial in drawn if trial.state == TrialState.COMPLETE and trial.values]
-    failed = sum(trial.state == TrialState.FAIL and REASONS[TrialState.FAIL] in trial.user_attrs for trial in drawn)
-    return losses + [math.inf] * failed if len(losses) + failed >= FEWEST else None
+    diverged = sum(_has_diverged(trial) for trial in drawn)
+    return losses + [math.inf] * diverged if len(losses) + diverged >= FEWEST else None
+
+
+def _is_finite(distribution: BaseDistribution) -> bool:
+    return not isinstance(distribution, FloatDistribution) or distribution.step is not None
+
+
+def _has_diverged(trial: FrozenTrial) -> bool:
+    reason = str(trial.user_attrs.get(REASONS[TrialState.FAIL], ""))
+    return trial.state == TrialState.FAIL and reason.startswith((Diverged.__name__, InfiniteLoss.__name__))
 
 
 def tuning_curve(losses: Sequence[float], level: float = LEVEL) -> TuningCurve:
@@ -53,21 +66,24 @@ def tuning_curve(losses: Sequence[float], level: float = LEVEL) -> TuningCurve:
     ordered, n = np.sort(np.asarray(losses, dtype=float)), len(losses)
     # The best of k trials is below this quantile of a single trial's loss in half of all searches.
     shares = 1 - 0.5 ** (1 / np.arange(1, n + 1))
-    tail = _tail(n, shares, level)
+    tail = _tail(n, level)
     padded = np.concatenate([[-math.inf], ordered, [math.inf]])
     low = padded[binom.ppf(tail, n, shares).astype(int)]
     high = padded[binom.isf(tail, n, shares).astype(int) + 1]
     return TuningCurve(ordered[np.ceil(shares * n).astype(int) - 1].tolist(), low.tolist(), high.tolist())
 
 
-def _tail(n: int, shares: Any, level: float) -> float:
+@functools.lru_cache(maxsize=8)
+def _tail(n: int, level: float) -> float:
     """The probability to leave out on each side of each quantile so that all intervals hold together.
 
     How many of n trials lie below a quantile does not depend on the losses' distribution, so it can be simulated.
     """
     from scipy.stats import binom
 
+    shares = 1 - 0.5 ** (1 / np.arange(1, n + 1))
     draws = np.sort(np.random.default_rng(0).random((_DRAWS, n)), axis=1)
     below = np.stack([np.searchsorted(row, shares) for row in draws])
     tails = np.minimum(binom.cdf(below, n, shares), binom.sf(below - 1, n, shares))
-    return float(np.quantile(tails.min(axis=1), 1 - level, method="lower"))
+    # A little below one of the few values that there are: a tie must not be left out.
+    return float(np.quantile(tails.min(axis=1), 1 - level, method="lower")) * (1 - 1e-9)

@@ -68,7 +68,7 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     asked = read_stop(trials)
     plan = _make_plan(request, standing, parent, started, asked.id if asked else None)
     trials.study.set_user_attr(ASKED, plan.n_trials)
-    _note_method(trials, plan.cfg)
+    _note_method(trials, standing, plan.cfg)
     task = read_run_config(request.jobs.compose(corners(request.space)[0])).task
     report = _open_report(request, plan, task, store, parent, trials)
     with told_at_end(request.hooks, plan, trials), _recorded(plan, report, store, parent):
@@ -104,10 +104,10 @@ def _open_study(request: StudyRequest, trials: Trials, store: TrackingStore) -> 
         return trials.standing(), parent
 
 
-def _note_method(trials: Trials, cfg: DictConfig) -> None:
+def _note_method(trials: Trials, standing: Standing, cfg: DictConfig) -> None:
     """Record the sampler and the pruner; sweeps that continue a study may have others."""
     choices = cfg.hydra.runtime.choices
-    before = trials.study.user_attrs.get(SEARCHED_WITH, [])
+    before = trials.study.user_attrs.get(SEARCHED_WITH, ["unknown"] if standing.finished else [])
     method = f"{choices['sampler']}/{choices['pruner']}"
     if method not in before:
         trials.study.set_user_attr(SEARCHED_WITH, [*before, method])

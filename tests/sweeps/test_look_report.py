@@ -9,6 +9,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import sweeps.reports.selection
 from makemore.data import read_words
 from sweeps.look.beside import find_beside
 from sweeps.look.candidate import find_candidate
+from sweeps.look.declaration import declare
 from sweeps.look.evaluation import evaluate
 from sweeps.look.record import Record
 from sweeps.look.report import as_page, as_text, draw
@@ -368,9 +370,9 @@ def test_the_claim_declares_how_the_winner_was_found_and_what_dev_says_the_look_
     assert power == pytest.approx(0.8, abs=0.1)
     monkeypatch.chdir(looked)
     text = makemore("final-test", "study.name=a").out
-    assert "Searched before: 3 trials with 9 reported dev losses; no other studies of the same items" in text
+    assert "Searched before: 3 trials; 9 dev losses were reported by them and by the runs that confirmed; " in text
     assert f"an interval of about +- {declared['half_width']:.4f} nats per character." in text
-    assert f"a difference of {declared['detectable']:.4f} or more would be told from zero in four looks of five" in text
+    assert f"a difference of {declared['detectable']:.4f} is the smallest that would be detected" in text
 
 
 def test_the_report_explains_itself(
@@ -549,7 +551,26 @@ def test_the_evaluation_of_handed_items_reads_no_file(
     text = as_text(claim, {**result, **second}, [Record(1, "claim", {**CLAIM, "study": "b"}, "h")])
     low, high = second["test_loss_widened_low"], second["test_loss_widened_high"]
     assert f"Allowing for 2 looks, 95 % interval [{low:.4f}, {high:.4f}] over words: as wide as it must be" in text
-    assert "hold together, for all 6 comparisons of 2 looks at once (Bonferroni)" in text
+    assert "are as wide as 12 comparisons need to be right together, 6 at each of 2 looks (Bonferroni)" in text
+
+
+def test_what_a_look_can_show_depends_on_its_number_of_items_and_on_earlier_looks(study: Path) -> None:
+    store, found, confirm = parts_of(study)
+    candidate = find_candidate(store, found, confirm)
+    beside = find_beside(store, candidate)
+    first = declare(candidate, beside, found, confirm, look=1)
+    second = declare(candidate, beside, found, confirm, look=2)
+    assert second.half_width == first.half_width
+    assert first.detectable is not None
+    assert second.detectable is not None
+    assert first.detectable < second.detectable < 1.3 * first.detectable
+    more = replace(candidate, everything=(*candidate.everything, *["word"] * 270))  # four times as many test items
+    larger = declare(more, beside, found, confirm, look=1)
+    assert first.half_width is not None
+    assert larger.half_width == pytest.approx(first.half_width / 2)
+    assert larger.detectable == pytest.approx(first.detectable / 2)
+    fewer = replace(candidate, everything=candidate.everything[: -90 + 9])
+    assert declare(fewer, beside, found, confirm, look=1).half_width is None
 
 
 def test_a_run_that_confirmed_must_have_its_recorded_weights(makemore: Makemore, made: Path, study: Path) -> None:

@@ -48,7 +48,7 @@ def test_claim_and_result_are_signed_and_the_plain_tool_agrees(makemore: Makemor
     signed = ("looks.sign=true", f"looks.key={key}")
     answer = makemore(*LOOK, *signed)
     assert answer.code == 0, answer.err
-    assert "Signed with the SSH key SHA256:" in answer.out
+    assert "Claim and result are to be signed with the SSH key SHA256:" in answer.out
     found = {event: (json.loads(record), own_hash) for _, event, record, own_hash in rows(study)}
     assert list(found) == ["claim a", "signature a claim", "result a", "signature a result"]
     (study / "signers").write_text(f"me {key.with_suffix('.pub').read_text()}")
@@ -94,24 +94,96 @@ def test_a_key_that_cannot_be_used_is_refused_and_spends_nothing(makemore: Makem
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
         assert message in answer.err
     assert makemore(*LOOK, "looks.sign=maybe").code == 2
-    with closing(sqlite3.connect(study / "mlruns/study.db")) as database:
-        assert not database.execute("select 1 from sqlite_master where name = 'looks'").fetchall()
+    assert rows(study) == []
 
 
 @needs_ssh
-def test_a_key_that_does_not_sign_leaves_a_claim_that_the_same_command_completes(
+def test_a_key_that_cannot_sign_now_is_refused_before_the_claim(
     makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
     monkeypatch.setenv("SSH_ASKPASS", "/bin/false")
-    key = make_key(study / "key", passphrase="a secret of some length")
-    answer = makemore(*LOOK, "looks.sign=true", f"looks.key={key}")
-    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
-    assert "ssh-keygen cannot sign with it" in answer.err
-    assert [event for _, event, _, _ in rows(study)] == ["claim a"]
-    answer = makemore(*LOOK, "looks.sign=true", f"looks.key={make_key(study / 'other')}")
-    assert answer.code == 0, answer.err
-    assert makemore(*LOOKS).code == 0
+    locked = make_key(study / "locked", passphrase="a secret of some length")
+    other = make_key(study / "other")
+    mixed = make_key(study / "mixed")
+    shutil.copy(other.with_suffix(".pub"), mixed.with_suffix(".pub"))
+    for key, message in ((locked, "ssh-keygen cannot sign with it"), (mixed, f"looks.key is {mixed}; ")):
+        answer = makemore(*LOOK, "looks.sign=true", f"looks.key={key}")
+        assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+        assert message in answer.err
+    assert rows(study) == []
+
+
+@needs_ssh
+def test_only_the_key_that_the_claim_names_completes_it_and_counts(makemore: Makemore, study: Path) -> None:
+    alone = "looks.ledger=null"
+    mine = (alone, "looks.sign=true", f"looks.key={make_key(study / 'mine')}")
+    other = (alone, "looks.sign=true", f"looks.key={make_key(study / 'other')}")
+    assert makemore(*LOOK, *mine).code == 0
+    change(study, "delete from looks where number > 2")  # as a process leaves it that died before it evaluated
+    for words in ((alone,), other):
+        answer = makemore(*LOOK, *words)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert "is to be signed with the SSH key SHA256:" in answer.err
+    assert [event for _, event, _, _ in rows(study)][:2] == ["claim a", "signature a claim"]
+    assert makemore(*LOOK, *mine).code == 0
+    assert makemore(*LOOKS, alone).code == 0
+
+
+@needs_ssh
+def test_a_record_that_was_signed_again_with_another_key_is_not_shown(makemore: Makemore, study: Path) -> None:
+    mine, other = make_key(study / "mine"), make_key(study / "other")
+    assert makemore(*LOOK, "looks.ledger=null", "looks.sign=true", f"looks.key={mine}").code == 0
+    listed = subprocess.run(["ssh-keygen", "-l", "-f", str(other)], capture_output=True, text=True, check=True)
+    fingerprint, before = listed.stdout.split()[1], "0" * 64
+    hashes: dict[str, str] = {}
+    for number, event, record, _ in rows(study):
+        content = json.loads(record)
+        if event.startswith("signature"):
+            content |= {"key": fingerprint, "hash": hashes[content["of"]]}
+            line = ["ssh-keygen", "-Y", "sign", "-q", "-n", "makemore-look", "-f", str(other)]
+            done = subprocess.run(line, input=content["hash"], capture_output=True, text=True, check=True)
+            content["signature"] = done.stdout
+        elif event.startswith("result"):
+            content["dev_loss"] += 1
+        altered = json.dumps(content, sort_keys=True)
+        before = hashlib.sha256(f"{before}\n{event}\n{altered}".encode()).hexdigest()
+        hashes[event.split()[0]] = before
+        change(study, "update looks set record = ?, hash = ? where number = ?", altered, before, number)
+    looks = makemore(*LOOKS, "looks.ledger=null")
+    assert looks.code == 1
+    assert "its claim is signed with another key than its claim names" in " ".join((looks.out + looks.err).split())
+    shown = makemore(*LOOK, "looks.ledger=null")
+    assert (shown.code, "Test loss" in shown.out) == (1, False)
+
+
+def test_a_row_that_is_no_record_any_more_is_named(makemore: Makemore, study: Path) -> None:
+    assert makemore(*LOOK).code == 0
+    for record in ("x", "{}", "[1]"):
+        change(study, "update looks set record = ? where number = 2", record)
+        looks = makemore(*LOOKS)
+        assert looks.code == 1
+        assert "row 2 (result a) cannot be read" in " ".join((looks.out + looks.err).split())
+        assert "Error" not in looks.err
+        assert makemore(*LOOK).code == 1
+
+
+def test_a_result_that_the_database_lost_is_known_to_its_copies(makemore: Makemore, study: Path) -> None:
+    assert makemore(*LOOK).code == 0
+    change(study, "delete from looks where number = 2")
+    looks = makemore(*LOOKS)
+    assert looks.code == 1
+    told = " ".join((looks.out + looks.err).split())
+    assert "the MLflow run has a result that the database lacks" in told
+    assert "the ledger has a result that the database lacks" in told
+
+
+def test_a_ledger_in_the_studys_own_database_is_refused(makemore: Makemore, study: Path) -> None:
+    (study / "linked.db").symlink_to(study / "mlruns/study.db")
+    for file in ("mlruns/study.db", "linked.db"):
+        answer = makemore(*LOOK, f"looks.ledger=sqlite:///{file}")
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert "a ledger must be another database" in answer.err
 
 
 def test_a_receipt_shows_that_all_hashes_were_made_anew(makemore: Makemore, study: Path) -> None:
@@ -120,8 +192,10 @@ def test_a_receipt_shows_that_all_hashes_were_made_anew(makemore: Makemore, stud
     assert (written.code, "receipt written: looks.txt" in written.out) == (0, True)
     text = (study / "looks.txt").read_text()
     assert [line.split()[1] for line in text.splitlines()[1:]] == [own_hash for *_, own_hash in rows(study)]
-    assert "test_loss" not in text
-    assert makemore(*LOOKS, "receipt=looks.txt").code == 0
+    test_loss = json.loads(rows(study)[1][2])["test_loss"]
+    assert f"{test_loss:.3f}" not in text
+    again = makemore(*LOOKS, "receipt=looks.txt")
+    assert (again.code, "compared with the 2 rows of the receipt looks.txt" in again.out) == (0, True)
     before = "0" * 64
     for number, event, record, _ in rows(study):
         altered = record.replace('"reason": null', '"reason": "none"')
@@ -129,7 +203,7 @@ def test_a_receipt_shows_that_all_hashes_were_made_anew(makemore: Makemore, stud
         change(study, "update looks set record = ?, hash = ? where number = ?", altered, before, number)
     answer = makemore(*LOOKS, "receipt=looks.txt")
     assert answer.code == 1
-    assert "looks.txt: the record has no row 1 of this receipt" in " ".join((answer.out + answer.err).split())
+    assert "the record has no row 1 of the receipt looks.txt" in " ".join((answer.out + answer.err).split())
     assert (study / "looks.txt").read_text() == text
 
 
@@ -141,6 +215,22 @@ def test_another_file_is_not_taken_for_a_receipt_and_not_written_over(makemore: 
     assert "receipt is notes.txt; it is another file" in answer.err
     assert (study / "notes.txt").read_text() == "mine"
     assert makemore(*LOOKS, "receipt=nowhere/looks.txt").code == 2
+    (study / "empty.txt").write_text("")
+    for file in ("empty.txt", "/proc/looks.txt", "x" * 300):
+        answer = makemore(*LOOKS, f"receipt={file}")
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert f"receipt is {file}; " in answer.err
+
+
+def test_a_receipt_shows_that_the_database_is_gone(makemore: Makemore, study: Path) -> None:
+    assert makemore(*LOOK).code == 0
+    assert makemore(*LOOKS, "receipt=looks.txt").code == 0
+    (study / "mlruns/study.db").unlink()
+    answer = makemore(*LOOKS, "receipt=looks.txt")
+    assert answer.code == 1
+    assert "the record has no row 1 of the receipt looks.txt" in " ".join((answer.out + answer.err).split())
+    assert makemore(*LOOKS, "receipt=new.txt").code == 2
+    assert not (study / "new.txt").exists()
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
