@@ -71,7 +71,7 @@ def check_that_all_keys_are_explained(makemore: Makemore, command: str, *overrid
     assert isinstance(composed, DictConfig)
     lines = answer.out.partition("\nGroups:")[0].splitlines()
     words = {}  # what stands behind the value, or in the next line
-    for line, after in itertools.pairwise(lines):
+    for line, after in itertools.pairwise([*lines, ""]):
         key, is_key, value = line.partition("=")
         if is_key and re.match(r"  [a-z]", line):
             words[key.strip()] = (re.split(r"   +", value) + re.findall(r"^ {34}.*", after))[1:]
