@@ -1,6 +1,7 @@
 """Training steps by PyTorch's automatic differentiation and optimisers: for any module, and easy to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,15 @@ class AutogradStep:
         else:
             betas = (optimizer.beta1, optimizer.beta2)
             self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=optimizer.epsilon, fused=True)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here, beside the module's own state."""
+        return {"optimizer": self.optimizer.state_dict(), "random": self.random_state.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where other steps stood."""
+        self.optimizer.load_state_dict(dict(state["optimizer"]))
+        self.random_state.restore(state["random"])
 
     def logits(self, x: Tensor) -> Tensor:
         """The module's logits in training, of one minibatch x."""

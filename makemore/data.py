@@ -66,7 +66,10 @@ class Alphabet:
 
     @classmethod
     def of(cls, words: Iterable[str], boundary: str = ".") -> "Alphabet":
-        """The alphabet of the whole list, as in the lectures; it does not reveal which word is in which split."""
+        """The alphabet of the whole list, as in the lectures, with letters that occur in test words alone.
+
+        It does not reveal which word is in which split. docs/log.md has what such a letter costs.
+        """
         return cls("".join(sorted(set("".join(words)))), boundary)
 
     @property

@@ -4,8 +4,8 @@ A step is about twenty calls into torch. They write into memory that is allocate
 parameters lie in one flat tensor, so that one call updates them. `fast_gradient.py` computes the gradients.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -114,6 +114,15 @@ class FastStep:
                 losses[piece] = backpropagation.losses(len(lr[piece]))
         return losses
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here, beside the model's own state."""
+        return {"update": self.update.state(), "dropout": self.dropout_generator.get_state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where other steps stood."""
+        self.update.restore(state["update"])
+        self.dropout_generator.set_state(state["dropout"])
+
     def _make_backpropagation(self, batch_size: int) -> "Backpropagation":
         """The layers for a batch size, in the form that is fastest for it."""
         config, dtype = self.model.config, self.weights.flat.dtype
@@ -162,6 +171,13 @@ class SGDUpdate:
             self.decayed.add_(self.decayed, alpha=-lr * self.weight_decay)
         self.weights.add_(self.gradient, alpha=-lr)
 
+    def state(self) -> dict[str, Any]:
+        """Nothing: the update remembers no earlier step."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Nothing to do."""
+
 
 class AdamWUpdate:
     """The update of `AdamW`. `decayed` is a view of the weights on which weight decay acts."""
@@ -192,6 +208,16 @@ class AdamWUpdate:
             self.weights, self.gradient, self.mean, self.square, [], [self.counts[step]], lr=lr, beta1=self.beta1,
             beta2=self.beta2, weight_decay=0.0, eps=self.epsilon, amsgrad=False, maximize=False,
         )  # fmt: skip
+
+    def state(self) -> dict[str, Any]:
+        """The means, and how many steps were taken."""
+        return {"mean": self.mean[0], "square": self.square[0], "steps_taken": self.steps_taken}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where another update stood."""
+        self.mean[0].copy_(state["mean"])
+        self.square[0].copy_(state["square"])
+        self.steps_taken = state["steps_taken"]
 
 
 def make_update(rule: Optimizer, weights: Tensor, decayed: Tensor, gradient: Tensor) -> SGDUpdate | AdamWUpdate:

@@ -1,8 +1,9 @@
 """The neural language model of Bengio et al. 2003, with or without direct connections from embeddings to logits."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -161,6 +162,15 @@ class MLPAutogradStep(AutogradStep):
     def __init__(self, model: MLP, optimizer: Optimizer, dropout_generator: torch.Generator) -> None:
         super().__init__(model, optimizer, model.decayed, dropout_generator)
         self.mlp, self.dropout_generator = model, dropout_generator
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here, beside the module's own state."""
+        return {**super().state(), "dropout": self.dropout_generator.get_state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where other steps stood."""
+        super().restore(state)
+        self.dropout_generator.set_state(state["dropout"])
 
     def logits(self, x: Tensor) -> Tensor:
         """The MLP's logits of one minibatch x, with a dropout mask of the fast step's kind."""

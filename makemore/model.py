@@ -14,7 +14,7 @@ class GRU(ModelConfig):
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -115,9 +115,11 @@ class ModelConfig(ABC):
         device: str = "cpu",
         report: Callable[[int, float], None] = lambda step, dev_loss: None,
         curve: list[Evaluation] | None = None,
+        start: Mapping[str, Any] | None = None,
+        offer: Callable[[Callable[[], dict[str, Any]]], None] = lambda make_state: None,
     ) -> TrainResult:
         """A trained model; arguments and errors are those of `makemore.train.train`."""
-        return train(corpus, self, optimizer, schedule, config, seed, device, report, curve)
+        return train(corpus, self, optimizer, schedule, config, seed, device, report, curve, start, offer)
 
     def evaluations(self, config: TrainConfig) -> int:
         """How many times `fit` reports."""

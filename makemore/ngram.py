@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,8 @@ class NgramConfig(ModelConfig):
         device: str = "cpu",
         report: Callable[[int, float], None] = lambda step, dev_loss: None,
         curve: list[Evaluation] | None = None,
+        start: Mapping[str, Any] | None = None,
+        offer: Callable[[Callable[[], dict[str, Any]]], None] = lambda make_state: None,
     ) -> TrainResult:
         """N-grams counted on train, as `count_ngrams` does; arguments that counting has no use for are ignored."""
         return count_ngrams(corpus, self, report, curve)

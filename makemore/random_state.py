@@ -1,7 +1,8 @@
 """A private copy of torch's global random state."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -17,6 +18,14 @@ class PrivateRandomState:
         self._devices = [device] if device.type == "cuda" else []
         self._cpu = generator.get_state()
         self._cuda = [torch.Generator(at).manual_seed(generator.initial_seed()).get_state() for at in self._devices]
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, for `restore`."""
+        return {"cpu": self._cpu, "cuda": self._cuda}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where another one stood."""
+        self._cpu, self._cuda = state["cpu"], list(state["cuda"])
 
     @contextmanager
     def used(self) -> Iterator[None]:

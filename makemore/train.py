@@ -3,10 +3,10 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +90,17 @@ class Stepper(Protocol):
         """One step for each learning rate; the loss of each step's minibatch before it, (steps,)."""
 
 
+@runtime_checkable
+class Resumable(Protocol):
+    """A stepper whose steps can go on in another process."""
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, beside the module's state_dict: tensors, numbers and texts in dicts and lists."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where the stepper stood that gave the state."""
+
+
 def train(
     corpus: Corpus,
     model_config: "ModelConfig",
@@ -100,12 +111,18 @@ def train(
     device: str = "cpu",
     report: Callable[[int, float], None] = lambda step, dev_loss: None,
     curve: list[Evaluation] | None = None,
+    start: Mapping[str, Any] | None = None,
+    offer: Callable[[Callable[[], dict[str, Any]]], None] = lambda make_state: None,
 ) -> TrainResult:
     """Train one model by gradient descent; the same arguments give bitwise the same weights on the same machine.
 
     Args:
         report: called as report(step, dev_loss) after each evaluation. What it raises ends the run.
         curve: each evaluation is appended here before it is reported, so the curve outlives a run that is ended.
+        start: a state from `offer`, from which training goes on, bitwise as if it had not been ended. Evaluations
+            before it are in `curve`, but are not reported again.
+        offer: called before each report with a function that gives the state of training at that moment: tensors,
+            numbers and texts in dicts and lists. Not called where the model's steps cannot go on elsewhere.
 
     Raises:
         Diverged: a loss is NaN, infinite or far worse than guessing.
@@ -119,10 +136,30 @@ def train(
     best_dev_loss, best_step, best_weights = math.inf, 0, model.state_dict()
     train_seconds = evaluation_seconds = 0.0
     step = 0
+
+    def state() -> dict[str, Any]:
+        assert isinstance(stepper, Resumable)
+        return {
+            "model": dict(model.state_dict()),
+            "stepper": stepper.state(),
+            "batches": batches.get_state(),
+            "best": [best_dev_loss, best_step, best_weights],
+            "seconds": [train_seconds, evaluation_seconds],
+            "curve": [list(astuple(evaluation)) for evaluation in curve],
+        }
+
+    if start is not None and isinstance(stepper, Resumable):
+        model.load_state_dict(start["model"])
+        stepper.restore(start["stepper"])
+        batches.set_state(start["batches"])
+        best_dev_loss, best_step, best_weights = start["best"]
+        train_seconds, evaluation_seconds = start["seconds"]
+        curve[:] = [Evaluation(*values) for values in start["curve"]]
+        step = curve[-1].step
     with one_thread():
         if config.targets != "sampled":
             corpus.targets(config.targets, config.discount)  # made once for a corpus, so not timed as training
-        for stop in evaluation_steps(config):
+        for stop in (stop for stop in evaluation_steps(config) if stop > step):
             start_time = time.perf_counter()
             loss_sum, square_sum, first = 0.0, 0.0, step
             for x, y in minibatches(corpus, config, stop - step, batches, device, model_config.every_position):
@@ -142,6 +179,8 @@ def train(
             train_loss = loss_sum / (step - first)
             train_sd = math.sqrt(max(0.0, square_sum / (step - first) - train_loss**2))
             curve.append(Evaluation(step, train_loss, dev_loss, lr[step - 1], train_sd))
+            if isinstance(stepper, Resumable):
+                offer(state)
             report(step, dev_loss)
     model.load_state_dict(best_weights)
     return TrainResult(

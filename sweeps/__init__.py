@@ -1,6 +1,7 @@
 """The harness: studies of anybody's model or task, tracked, with one look at the test split.
 
-The public Python API is what this package names: `Task`, `Trained`, `Report` and `Diverged` for a task of your own, and
+The public Python API is what this package names: `Task`, `Trained`, `Report`, `resumed_state` and `Diverged` for a task
+of your own, and
 `run_study`, `load_study` and `load_run` for notebooks. Each is imported when it is first asked for, so that the command
 line starts fast.
 """
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from makemore.train import Diverged
     from sweeps.api import Run, Study, load_run, load_study, run_study
-    from sweeps.task.task import Baseline, Description, Report, Task, Trained
+    from sweeps.task.task import Baseline, Description, Report, Task, Trained, resumed_state
 
 __all__ = [
     "Baseline",
@@ -24,6 +25,7 @@ __all__ = [
     "Trained",
     "load_run",
     "load_study",
+    "resumed_state",
     "run_study",
 ]
 
@@ -32,7 +34,7 @@ DISTRIBUTION = "makemore-sweeps"  # another distribution has a package of this n
 _MODULES = {
     "Diverged": "makemore.train",
     **dict.fromkeys(["Run", "Study", "load_run", "load_study", "run_study"], "sweeps.api"),
-    **dict.fromkeys(["Baseline", "Description", "Report", "Task", "Trained"], "sweeps.task.task"),
+    **dict.fromkeys(["Baseline", "Description", "Report", "Task", "Trained", "resumed_state"], "sweeps.task.task"),
 }
 
 

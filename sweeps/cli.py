@@ -22,6 +22,7 @@ makemore: hyperparameter sweeps for small character-level language models
   makemore train [overrides]        one run, logged
   makemore sweep [overrides]        a study (the same as makemore train --multirun)
   makemore studies [overrides]      the studies that are recorded here, the newest first
+  makemore stop study.name=S        the running workers of a study end, wherever they run
   makemore compare [overrides]      the runs of a study, best dev loss first
   makemore ladder [overrides]       from guessing to a sweep's winner: how much each step helps
   makemore sample [overrides]       new words from a study's winner, or from a run
@@ -39,6 +40,7 @@ Shell completion: eval "$(makemore -sc install=bash)"
 _TASKS = {  # the function of each command: it takes the composed config and returns the text to print
     "train": "sweeps.commands.train.train",
     "studies": "sweeps.commands.studies.list_studies",
+    "stop": "sweeps.commands.stop.stop",
     "compare": "sweeps.commands.compare.compare",
     "ladder": "sweeps.commands.ladder.ladder",
     "sample": "sweeps.commands.sample.sample",
@@ -191,7 +193,7 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from sweeps.config.messages import one_line
-    from sweeps.errors import ChainBroken, RequestError, TestSplitAlreadyUsed
+    from sweeps.errors import ChainBroken, RequestError, StudyStopped, TestSplitAlreadyUsed
 
     try:
         action()
@@ -205,6 +207,9 @@ def _report_errors(command: str, action: Callable[[], None]) -> int:
         return _refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         return _refuse(one_line(error))
+    except StudyStopped as stopped:
+        print(f"makemore: {stopped}; the same command goes on", file=sys.stderr)
+        return INTERRUPTED
     except KeyboardInterrupt:
         return _interrupted(command)
     except SystemExit as error:  # some of Hydra's options end this way, as --version does

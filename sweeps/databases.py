@@ -20,10 +20,11 @@ from weakref import WeakSet
 
 from filelock import FileLock
 from sqlalchemy import create_engine, event, inspect, text
-from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import NullPool
 
+from sweeps.connections import watch_connections
 from sweeps.errors import RequestError, hide_passwords
 
 _CONNECT_SECONDS = 5.0
@@ -117,16 +118,21 @@ def locked(url: str, purpose: str) -> Iterator[None]:
     path = sqlite_file(url)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        path = path.resolve()  # a link and its file have the same lock
         with FileLock(path.with_name(f".{path.name}.{purpose.partition(' ')[0]}.lock")):
             yield
     elif make_url(url).get_backend_name() == "postgresql":
-        key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big", signed=True)
-        engine = create_engine(url, poolclass=NullPool)  # a connection of its own: the lock lives as long
-        with engine.begin() as connection:
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": key})
+        with adopt_engine(create_engine(url, poolclass=NullPool)).begin() as connection:  # the lock lives as long
+            lock_transaction(connection, purpose)
             yield
     else:
         yield
+
+
+def lock_transaction(connection: Connection, purpose: str) -> None:
+    """Wait until no other transaction on a PostgreSQL database holds the lock for this purpose, and hold it."""
+    key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "big", signed=True)
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": key})
 
 
 def prepare_sqlite(url: str, fill: Callable[[str], None]) -> None:
@@ -182,8 +188,7 @@ def has_table(url: str, table: str) -> bool:
     path = sqlite_file(url)
     if path is not None:
         return path.exists() and table in _tables(path)
-    engine = create_engine(url, poolclass=NullPool)
-    return inspect(engine).has_table(table)
+    return inspect(adopt_engine(create_engine(url, poolclass=NullPool))).has_table(table)
 
 
 _engines: WeakSet[Engine] = WeakSet()
@@ -200,6 +205,8 @@ def adopt_engine(engine: Engine, durable: bool = False) -> Engine:
         _engines.add(engine)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", partial(_set_up_sqlite, "full" if durable else "normal"))
+        else:
+            watch_connections(engine)
         engine.dispose()  # connections that were made before
     return engine
 

@@ -27,5 +27,9 @@ class ChainBroken(Exception):
     """The record of looks was altered (exit code 1): the message is the list, with what is broken."""
 
 
+class StudyStopped(Exception):
+    """Somebody stopped the study with `makemore stop` (exit code 130)."""
+
+
 class AllTrialsFailed(Exception):
     """No trial of the study finished (exit code 1)."""

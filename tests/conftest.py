@@ -24,6 +24,8 @@ from sweeps.tracking.quiet import quiet_mlflow
 
 quiet_mlflow()  # as the command line does, before a test imports MLflow
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
 settings.register_profile("shared machine", deadline=None)  # where time says little about an example
 settings.load_profile("shared machine")
 
@@ -68,6 +70,18 @@ def without_extras(arguments: Sequence[str]) -> list[str]:
     multirun = options <= {"-m", "--multirun"}  # another option only explains the command
     runs_a_study = multirun and (command in ("sweep", "ladder") or (command == "train" and bool(options)))
     return [command, *rest, "study.pictures=false", "study.register=false"] if runs_a_study else [command, *rest]
+
+
+def fetch(address: str) -> str:
+    """What a server answers at an address, once it answers: within a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=10) as page:
+                return str(page.read().decode())
+        except OSError:
+            assert time.monotonic() < deadline, f"{address} was not served within a minute"
+            time.sleep(0.2)
 
 
 def call(folder: Path, *arguments: str) -> str:
@@ -192,21 +206,25 @@ def mlflow_server(tmp_path: Path) -> Iterator[Server]:
         start_new_session=True,
     )
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
     try:
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the server did not start within a minute"
-                time.sleep(0.2)
+        fetch(f"{address}/health")
         yield Server(address, process)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGCONT)
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real browser; only for tests that skip where CHROMIUM is None."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

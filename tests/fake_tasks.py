@@ -67,6 +67,18 @@ def count_call() -> int:
 
 
 @dataclass(frozen=True)
+class SeesDevice(Instant):
+    """Trains for a fifth of a second; a metric is the number of the one CUDA device that it sees."""
+
+    def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> Trained:
+        time.sleep(0.2)
+        return Trained(super().train(train, dev, seed, report).module, {"device": int(os.environ[DEVICES])})
+
+
+DEVICES = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
 class Fails(Instant):
     """The `at`-th run of the folder, counted from 0, fails; null: every run."""
 
@@ -215,6 +227,22 @@ class Sized(Instant):
         """Every item's loss is 0.5 below that of level 1, or infinite."""
         numbers = torch.tensor([int(item) for item in items], dtype=torch.float64)
         return [Baseline("oracle ($5)", 0.5 + numbers / 1000), Baseline("impossible", numbers + math.inf)]
+
+
+@dataclass(frozen=True)
+class Unbounded(Sized):
+    """Its losses are finite for all items that training was handed, and for no others."""
+
+    def train(self, train: Sequence[str], dev: Sequence[str], seed: int, report: Report) -> Trained:
+        _handed.update(train, dev)
+        return super().train(train, dev, seed, report)
+
+    def losses(self, trained: Trained, items: Sequence[str]) -> tuple[Tensor, Tensor]:
+        losses, terms = super().losses(trained, items)
+        return torch.where(torch.tensor([item in _handed for item in items]), losses, math.inf), terms
+
+
+_handed: set[str] = set()
 
 
 @dataclass(frozen=True)

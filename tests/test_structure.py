@@ -17,6 +17,7 @@ PACKAGES = ("makemore", "sweeps", "hydra_plugins")
 # Lowest first: each imports only rooms that stand before it.
 ROOMS = (
     ("errors",),
+    ("connections",),
     ("databases",),
     ("config",),
     ("task",),

@@ -20,7 +20,11 @@ from sweeps.reports.studies import StudyResults, read_study
 from sweeps.reports.tables import formatted, to_csv, to_json, to_markdown, to_text
 from sweeps.tracking.queries import search_runs
 from sweeps.tracking.store import open_tracking
+from sweeps.trials.at_work import AtWork, at_work
+from sweeps.trials.confirm import confirm_study_name
 from sweeps.trials.seal import CLAIM
+from sweeps.trials.storage import GRACE_SECONDS
+from sweeps.trials.trials import find_trials
 
 _RENDERERS = {"table": to_text, "csv": to_csv, "json": to_json, "markdown": to_markdown}
 _PAGE = "studies.html"
@@ -52,30 +56,45 @@ def list_studies(cfg: DictConfig) -> str:
         if cfg.study.name is not None:
             raise RequestError(f"study.name is {cfg.study.name}; {where} has no such study: makemore studies lists all")
         return f"there is no study in {where} yet; start one with makemore sweep"
-    looked = _looked_at(cfg)
-    rows = [_row(study, "unknown" if looked is None else "yes" if study.name in looked else "no") for study in studies]
+    storage = _storage(cfg)
+    looked = _looked_at(storage) if storage else None
+    workers = {study.name: _at_work(study.name, storage) if storage and is_open else [] for study, is_open in studies}
+    rows = [
+        _row(study, "unknown" if looked is None else "yes" if study.name in looked else "no", len(workers[study.name]))
+        for study, _ in studies
+    ]
+    if config.format == "json":
+        for row in rows:
+            row["workers"] = [_worker_row(worker) for worker in workers[row["study"]]]
     table = pd.DataFrame(rows).astype({"winner": "Int64"})
+    at_trials = pd.DataFrame([{"study": name} | _worker_row(worker) for name in workers for worker in workers[name]])
     what = f"{len(table)} {'study' if len(table) == 1 else 'studies'}"
     if config.format == "html":
         from sweeps.reports.pictures import page  # imports plotly, which takes long
 
-        return write(config.output or _PAGE, page("makemore: studies", [("Studies", "", formatted(table))]), what)
+        sections = [("Studies", "", formatted(table))]
+        sections += [("Workers at a trial", "", formatted(_plain(at_trials)))] if len(at_trials) else []
+        return write(config.output or _PAGE, page("makemore: studies", sections), what)
     text = _RENDERERS[config.format](table)
+    if len(at_trials) and config.format in ("table", "markdown"):
+        text += f"\n\nworkers at a trial:\n\n{_RENDERERS[config.format](_plain(at_trials))}"
     return text if config.output is None else write(config.output, f"{text}\n", what)
 
 
-def _read_studies(cfg: DictConfig) -> list[StudyResults]:
-    """The studies that are recorded, or the one of study.name; the newest first."""
+def _read_studies(cfg: DictConfig) -> list[tuple[StudyResults, bool]]:
+    """The studies that are recorded, or the one of study.name, and whether each is open; the newest first."""
     try:
         store = open_tracking(cfg, create=False)
     except NoRecords:
         return []
     parents = search_runs(store, "tags.kind = 'study'")
+    is_open = {parent.study: parent.status == "RUNNING" for parent in reversed(parents) if parent.study is not None}
     names = dict.fromkeys(parent.study for parent in parents if parent.study is not None)
-    return [read_study(store, name) for name in names if cfg.study.name is None or name == str(cfg.study.name)]
+    wanted = [name for name in names if cfg.study.name is None or name == str(cfg.study.name)]
+    return [(read_study(store, name), is_open[name]) for name in wanted]
 
 
-def _row(study: StudyResults, looked_at: str) -> dict[str, Any]:
+def _row(study: StudyResults, looked_at: str, workers: int) -> dict[str, Any]:
     counts = Counter(outcome(run) for run in study.trials)
     line, first = study.line, study.trials[0] if study.trials else None
     return {
@@ -86,6 +105,7 @@ def _row(study: StudyResults, looked_at: str) -> dict[str, Any]:
         "pruned": counts.pop("PRUNED", 0),
         "failed": counts.pop("FAIL", 0),
         "running": counts.pop("RUNNING", 0),
+        "workers": workers,
         "cut_short": counts.total(),  # interrupted, or their workers died: they are tried again
         "best_dev_loss": line.best_dev_loss,
         "confirmed_mean": line.confirmed_mean,
@@ -94,10 +114,38 @@ def _row(study: StudyResults, looked_at: str) -> dict[str, Any]:
     }
 
 
-def _looked_at(cfg: DictConfig) -> Container[str] | None:
-    """The studies whose look at the test split is taken or claimed; None where there is no database of studies."""
+def _worker_row(worker: AtWork) -> dict[str, Any]:
+    return {
+        "worker": worker.worker,
+        "host": worker.host,
+        "trial": worker.trial if worker.confirms is None else worker.confirms,
+        "phase": "search" if worker.confirms is None else "confirm",
+        "beat_seconds_ago": round(worker.seconds, 1),
+    }
+
+
+def _plain(workers: pd.DataFrame) -> pd.DataFrame:
+    """Workers as people read them: those that have been silent for too long are marked."""
+    beats = [
+        f"{seconds:.0f} s ago" + (" (silent)" if seconds > GRACE_SECONDS else "")
+        for seconds in workers["beat_seconds_ago"]
+    ]
+    return workers.drop(columns="beat_seconds_ago").assign(last_beat=beats)
+
+
+def _at_work(study: str, url: str) -> list[AtWork]:
+    phases = [find_trials(name, url) for name in (study, confirm_study_name(study))]
+    return at_work(filter(None, phases))
+
+
+def _storage(cfg: DictConfig) -> str | None:
+    """The database of studies; None where there is none."""
     try:
-        url = resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True)
+        return resolve_url("study.storage", str(cfg.study.storage), table="studies", must_exist=True, writes=False)
     except NoRecords:
         return None
+
+
+def _looked_at(url: str) -> Container[str]:
+    """The studies whose look at the test split is taken or claimed."""
     return {record.content["study"] for record in Looks(url).records() if record.kind == CLAIM}

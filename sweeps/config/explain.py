@@ -16,7 +16,7 @@ from sweeps.config.messages import NAMED_GROUPS
 from sweeps.config.terminal import wrap
 
 _WORDS_AT = 34  # the column at which the words of a key begin
-_OF_STUDIES = ("study", "sampler", "pruner")  # keys that have an effect on studies only
+_OF_STUDIES = ("study", "sampler", "pruner", "hooks")  # keys that have an effect on studies only
 _STUDIES = ("sweep", "ladder")  # the commands that start a study, among those that train
 
 

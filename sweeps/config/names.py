@@ -59,6 +59,7 @@ _MEANT = {  # a group of keys, and the key that is meant by a word in its place
     "tracking": "tracking.uri",
     "train": "train.steps",
     "looks": "looks.ledger",
+    "hooks": "hooks.on_end",
     "final_test": "final_test.reason",
     "lr_find": "lr_find.picture",
     "ladder": "ladder.picture",

@@ -14,7 +14,7 @@ from makemore.limits import LimitError
 from sweeps.config.messages import any_of, one_line
 from sweeps.errors import RequestError
 
-_WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+_WORDS = {int: "an integer", float: "a number", str: "text", bool: "true or false", list: "a list", type(None): "null"}
 
 
 def read_node(kind: type, cfg: DictConfig, group: str) -> Any:
@@ -123,6 +123,7 @@ def _wanted(hint: Any, message: str) -> str:
     if origin in (list, dict):
         return "a list" if origin is list else "a group of keys"
     kinds = get_args(hint) or (hint,)
-    if all(part in _WORDS for part in kinds):
-        return " or ".join(_WORDS[part] for part in kinds)
+    names = [_WORDS.get(get_origin(part) or part) for part in kinds]
+    if all(names):
+        return " or ".join(map(str, names))
     return message[0].lower() + message[1:]

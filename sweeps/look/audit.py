@@ -5,11 +5,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from omegaconf import DictConfig
 
 from sweeps.config.command_line import command_line
+from sweeps.config.names import check_output
 from sweeps.config.reading import read_node
 from sweeps.config.terminal import wrap
 from sweeps.databases import NoRecords, resolve_url
@@ -17,8 +19,10 @@ from sweeps.errors import ChainBroken
 from sweeps.look.checks import altered_files, missing_copies, wrong_copies
 from sweeps.look.ledger import STUDY_ID, find_ledger
 from sweeps.look.lost import lost_looks
+from sweeps.look.receipt import check_receipt, write_receipt
 from sweeps.look.record import ATTEMPT, RESULT, Looks, Record
 from sweeps.look.report import Content, check_format
+from sweeps.look.signing import check_signatures
 from sweeps.reports.tables import to_text
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.seal import CLAIM
@@ -27,12 +31,14 @@ from sweeps.trials.storage import open_storage
 
 @dataclass(frozen=True)
 class LooksConfig:
-    """The format in which the list of looks is printed."""
+    """The keys of `makemore looks`: the format of the list, and the file of a receipt."""
 
     format: str
+    receipt: str | None
 
     def __post_init__(self) -> None:
         check_format(self.format)
+        check_output("receipt", self.receipt)
 
 
 def list_looks(cfg: DictConfig) -> str:
@@ -67,11 +73,21 @@ def list_looks(cfg: DictConfig) -> str:
         broken += wrong_copies(store, ledger, claim.content, result)
         broken += missing_copies(store, ledger, claim.content, result)
         broken += altered_files(store, claim.content)
+    told, wrong = check_signatures(records)
+    broken += wrong
+    if config.receipt is not None:
+        path, everything = Path(config.receipt), looks.records()
+        if path.exists():
+            broken += check_receipt(path, everything)
+            told.append(f"compared with the receipt {path}")
+        elif not broken:
+            write_receipt(path, everything)
+            told.append(f"receipt written: {path}; keep it where nobody here can change it, or have it time-stamped")
     if config.format == "json":
         shown = _as_json(records, broken)
     else:
         elsewhere = _elsewhere(ledger, records) if ledger and name is None else []
-        shown = _as_list(claims, records, results, broken, elsewhere)
+        shown = _as_list(claims, records, results, broken, [*elsewhere, *map(wrap, told)])
     if broken:
         raise ChainBroken(shown)
     return shown
@@ -100,7 +116,7 @@ def _as_list(
     records: Sequence[Record],
     results: Mapping[str, Content],
     broken: Sequence[str],
-    elsewhere: Sequence[str],
+    remarks: Sequence[str],
 ) -> str:
     lines = [_as_table([claim.content for claim in claims], records, results)] if claims else []
     for look in (claim.content for claim in claims):
@@ -109,7 +125,7 @@ def _as_list(
             lines += [wrap(f"study {look['study']}: no result yet; this completes it:"), f"    {cure}"]
         if look["reason"]:
             lines.append(wrap(f"study {look['study']}: reason: {look['reason']}"))
-    lines += elsewhere
+    lines += remarks
     if not lines:
         lines = ["no test split has been looked at"]
     lines += [wrap(f"BROKEN: {what}") for what in broken]

@@ -6,13 +6,17 @@ All of it is read and checked before the look is claimed, so that the evaluation
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
+from makemore.train import Diverged
 from sweeps.errors import RequestError
 from sweeps.look.candidate import Candidate, load_checked
 from sweeps.reports.selection import Selection, find_selection
 from sweeps.reports.studies import read_study
+from sweeps.study.runs import item_losses
 from sweeps.task.recorded import RecordedRun
+from sweeps.task.task import Baseline
 from sweeps.tracking.store import TrackingStore
 from sweeps.trials.standing import Standing
 
@@ -53,6 +57,31 @@ def find_beside(store: TrackingStore, candidate: Candidate) -> Beside:
     except RequestError as error:
         remarks.append(f"The dev loss is not corrected for having been chosen: {error}.")
     return Beside(confirming, first, selection, remarks)
+
+
+def find_baselines(candidate: Candidate, beside: Beside, items: Sequence[str]) -> tuple[list[Baseline], list[str]]:
+    """The task's baselines and the first setting tried, evaluated on items; a remark for each without a finite loss."""
+    split, task = candidate.items.split, candidate.run.task
+    found, remarks = [], []
+    for baseline in task.baselines_for(candidate.trained, split.train, split.dev, items):
+        if baseline.losses.shape != (len(items),):
+            raise ValueError(
+                f"{type(task).__name__}.baselines returned {tuple(baseline.losses.shape)} losses as {baseline.name}; "
+                f"it must return {len(items)}, one for each item"
+            )
+        losses = baseline.losses.detach().cpu().double()
+        if torch.isfinite(losses).all():
+            found.append(Baseline(baseline.name, losses, baseline.smoothing))
+        else:
+            remarks.append(f"{baseline.name} is not compared: its loss is infinite.")
+    if beside.first is not None:
+        number, recorded = beside.first
+        try:
+            losses, _ = item_losses(recorded.config.task, recorded.trained, items)
+            found.append(Baseline(f"trial {number}", losses))
+        except Diverged:
+            remarks.append(f"Trial {number}, the first setting, is not compared: its loss is infinite.")
+    return found, remarks
 
 
 def _first_complete(standing: Standing) -> FrozenTrial:

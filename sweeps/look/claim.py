@@ -1,18 +1,20 @@
 """The claim of a look, written before any test item is read, and the reasons to refuse it."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from sweeps.config.terminal import wrap
 from sweeps.errors import RequestError
 from sweeps.look.candidate import Candidate
+from sweeps.look.declaration import Declaration, in_words
 from sweeps.look.earlier import EarlierLook, earlier_looks, next_number, sketches
 from sweeps.look.ledger import STUDY_ID, find_study_id, study_id
 from sweeps.look.lost import lost_looks
 from sweeps.look.record import ATTEMPT, Claimed, Looks, Record, signature
+from sweeps.look.signing import Signer
 from sweeps.tracking.store import TrackingStore
 from sweeps.tracking.versions import version_tags
 from sweeps.trials.seal import CLAIM
@@ -31,11 +33,12 @@ class LookConfig:
 
 @dataclass(frozen=True)
 class Places:
-    """Where looks are recorded."""
+    """Where looks are recorded, and who signs them."""
 
     looks: Looks  # the table in the study's database
     ledger: Looks | None  # None: nothing is remembered beside it
     store: TrackingStore
+    signer: Signer | None = None  # None: nothing is signed
 
 
 def check_earlier(config: LookConfig, places: Places, candidate: Candidate, trials: Trials) -> list[EarlierLook]:
@@ -65,26 +68,30 @@ def check_earlier(config: LookConfig, places: Places, candidate: Candidate, tria
     return earlier
 
 
-def ask(candidate: Candidate, earlier: Sequence[EarlierLook]) -> None:
-    """Print what the look will spend, and ask for a yes at the terminal.
+def announce(candidate: Candidate, earlier: Sequence[EarlierLook], declared: Declaration) -> str:
+    """What the look will spend, how its winner was found, and what it will be able to show."""
+    facts, task = candidate.binding, candidate.run.task
+    seeds = ", ".join(str(run["seed"]) for run in candidate.confirming_runs)
+    confirmed = f"confirmed with seeds {seeds}" if seeds else "not confirmed with fresh seeds"
+    lines = [
+        f"The test split of {facts['source']} ({facts['split']}, seed {facts['split_seed']}, "
+        f"{facts['split_digest'][:12]}) will be looked at, once:",
+        f"look {next_number(earlier)} at these {task.item}s, for study {facts['study']}, whose winner is trial "
+        f"{facts['trial']} with dev loss {facts['dev_loss']:.4f} (its weights give the same loss again; {confirmed}).",
+        *(f"Earlier: {look.in_words()}." for look in earlier),
+        *in_words(declared.as_json(), task.unit),
+        f"Compared with: {', '.join(declared.baselines) or 'nothing'}.",
+        "The study takes no more trials afterwards.",
+    ]
+    return "\n".join(map(wrap, lines))
+
+
+def ask() -> None:
+    """Ask for a yes at the terminal.
 
     Raises:
-        RequestError: the answer is not yes, or there is no terminal.
+        RequestError: the answer is not yes.
     """
-    facts = candidate.binding
-    item = candidate.run.task.item
-    if not sys.stdin.isatty():
-        raise RequestError(
-            "final_test.confirm is false; it must be true where there is no terminal to ask at: this spends the look"
-        )
-    print(
-        f"The test split of {facts['source']} ({facts['split']}, seed {facts['split_seed']}, "
-        f"{facts['split_digest'][:12]}) will be looked at, once:\n"
-        f"look {next_number(earlier)} at these {item}s, for study {facts['study']}, whose winner is trial "
-        f"{facts['trial']} with dev loss {facts['dev_loss']:.4f} (its weights give the same loss again).\n"
-        "The study takes no more trials afterwards.",
-        file=sys.stderr,
-    )
     try:
         answer = input("Look? Type yes: ")
     except EOFError:  # Ctrl+D
@@ -93,10 +100,15 @@ def ask(candidate: Candidate, earlier: Sequence[EarlierLook]) -> None:
         raise RequestError("final_test.confirm is false, and the answer was not yes: nothing was looked at")
 
 
-def claim_look(config: LookConfig, places: Places, candidate: Candidate, trials: Trials) -> Record:
+def claim_look(
+    config: LookConfig, places: Places, candidate: Candidate, trials: Trials, declaration: Callable[[int], Declaration]
+) -> Record:
     """The claim of this look: a new claim, or the study's earlier claim whose evaluation died, for the same weights.
 
     The ledger has it first, and the study's database after it; nothing is read before both have it.
+
+    Args:
+        declaration: that of a look, by the look's number.
 
     Raises:
         RequestError: the earlier claim is for other weights; or another look was taken in the meantime; or a database
@@ -113,7 +125,7 @@ def claim_look(config: LookConfig, places: Places, candidate: Candidate, trials:
             _check_same(candidate, first)
             content = {**first.content, STUDY_ID: own_id}
         else:
-            content = _new_claim(config, places, candidate, trials)
+            content = _new_claim(config, places, candidate, trials, declaration)
         if ledger is not None and remembered is None:
             ledger.claim(_with_sketches(content, candidate, ledger))
         if not begun:
@@ -142,19 +154,24 @@ def _check_same(candidate: Candidate, claim: Record) -> None:
         )
 
 
-def _new_claim(config: LookConfig, places: Places, candidate: Candidate, trials: Trials) -> dict[str, Any]:
+def _new_claim(
+    config: LookConfig, places: Places, candidate: Candidate, trials: Trials, declaration: Callable[[int], Declaration]
+) -> dict[str, Any]:
     earlier = check_earlier(config, places, candidate, trials)  # another study may have looked meanwhile
     shown = ("look", "study", "who", "when", "reason")
+    look = next_number(earlier)
     return {
         **candidate.binding,
         **signature(),
         STUDY_ID: study_id(trials),
-        "look": next_number(earlier),
+        "look": look,
+        "declared": declaration(look).as_json(),
         "earlier": [
             {**{key: look.content.get(key) for key in shown}, "place": look.place, "in_words": look.in_words()}
             for look in earlier
         ],
         "reason": (config.reason or "").strip() or None,
+        "signed_by": places.signer.fingerprint if places.signer else None,
         "has_ledger": places.ledger is not None,
         "versions": version_tags(),
     }

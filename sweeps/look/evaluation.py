@@ -12,14 +12,13 @@ from torch import Tensor
 
 from makemore.bootstrap import sum_by_unit
 from makemore.train import Diverged, one_thread
-from sweeps.look.beside import Beside
+from sweeps.look.beside import Beside, find_baselines
 from sweeps.look.candidate import Candidate
-from sweeps.look.record import ATTEMPT, Looks, Record
+from sweeps.look.record import ATTEMPT, Claimed, Looks, Record
 from sweeps.reports.intervals import Interval, bonferroni, mean_over_seeds, means
 from sweeps.study.runs import item_losses
 from sweeps.task import held_out
 from sweeps.task.items import units_of
-from sweeps.task.task import Baseline
 from sweeps.trials.attributes import WEIGHTS_DEV_LOSS
 from sweeps.trials.seal import CLAIM
 
@@ -36,12 +35,17 @@ def record_result(looks: Looks, candidate: Candidate, beside: Beside, claim: Rec
     split = candidate.items.split
     items = held_out.read_test_items(candidate.everything, split.rule, split.seed, candidate.groups)
     with one_thread():
-        result = evaluate(candidate, beside, items)
+        try:
+            result = evaluate(candidate, beside, items, claim.content["look"])
+        except Diverged:
+            result = without_loss(candidate, items)
     attempts = sum(record.kind in (CLAIM, ATTEMPT) for record in looks.records(candidate.study))
     content = {"study": candidate.study, "claim": claim.hash, "attempts": attempts, **result}
     for tries_left in reversed(range(_TRIES)):
         try:
             looks.result(content)
+            return
+        except Claimed:  # it was written, but the connection broke before that was said
             return
         except SQLAlchemyError as error:
             why = str(error).splitlines()[0]  # without the figures
@@ -54,11 +58,12 @@ def record_result(looks: Looks, candidate: Candidate, beside: Beside, claim: Rec
             time.sleep(_WAIT_SECONDS)
 
 
-def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str]) -> dict[str, Any]:
+def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str], look: int = 1) -> dict[str, Any]:
     """Everything that one look tells: mean losses in the task's unit, with 95 % intervals over distinct items.
 
     It works on what it is handed alone. A `difference` is a baseline's loss minus the winner's, so a positive one means
-    that the winner is better; `adjusted_low` and `adjusted_high` allow for the number of baselines (Bonferroni).
+    that the winner is better; `adjusted_low` and `adjusted_high` allow for the number of baselines, and of looks at
+    these items (Bonferroni). `widened` ends, of the second look and later ones, allow for the number of looks.
     `seeds_...` are of the winner's setting with fresh seeds, over seeds and items together. `selection` is how much too
     good the search's choice made the dev loss look, going by fresh seeds; `dev_loss_corrected` is the search's best dev
     loss without the luck of having been chosen. A figure that does not exist is None.
@@ -66,8 +71,8 @@ def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str]) -> dict
     task, split = candidate.run.task, candidate.items.split
     losses, terms = item_losses(task, candidate.trained, items)
     test_loss = float(losses.sum() / terms.sum())
-    remarks = list(beside.remarks)
-    baselines = _baselines(candidate, beside, items, remarks)
+    baselines, infinite = find_baselines(candidate, beside, items)
+    remarks = [*beside.remarks, *infinite]
 
     units = units_of(task, items)
 
@@ -77,7 +82,8 @@ def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str]) -> dict
     unit_terms = by_unit(terms)
     table = by_unit(torch.stack([losses, *(baseline.losses - losses for baseline in baselines)], dim=1))
     over_items, *paired = means(table, unit_terms)
-    adjusted = means(table[:, 1:], unit_terms, bonferroni(len(baselines)))
+    [widened] = means(table[:, :1], unit_terms, bonferroni(look))
+    adjusted = means(table[:, 1:], unit_terms, bonferroni(max(1, len(baselines)) * look))
     seeds = _seeds(beside, items, terms, remarks)
     over_seeds = None if seeds is None else mean_over_seeds(by_unit(seeds.T).T, unit_terms)
     known = set(split.train)
@@ -87,6 +93,7 @@ def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str]) -> dict
     return {
         "test_loss": test_loss,
         **_ends("test_loss", over_items),
+        **(_ends("test_loss_widened", widened) if look > 1 else {}),
         **task.other_units(test_loss),
         "item": task.item,
         "term": task.term,
@@ -124,30 +131,18 @@ def evaluate(candidate: Candidate, beside: Beside, items: Sequence[str]) -> dict
     }
 
 
-def _baselines(candidate: Candidate, beside: Beside, items: Sequence[str], remarks: list[str]) -> list[Baseline]:
-    """The task's baselines and the first setting tried, but for those without a finite loss, which become remarks."""
-    split, task = candidate.items.split, candidate.run.task
-    found = task.baselines_for(candidate.trained, split.train, split.dev, items)
-    for baseline in found:
-        if baseline.losses.shape != (len(items),):
-            raise ValueError(
-                f"{type(task).__name__}.baselines returned {tuple(baseline.losses.shape)} losses as {baseline.name}; "
-                f"it must return {len(items)}, one for each item"
-            )
-    found = [Baseline(one.name, one.losses.detach().cpu().double(), one.smoothing) for one in found]
-    if beside.first is not None:
-        number, recorded = beside.first
-        try:
-            losses, _ = item_losses(recorded.config.task, recorded.trained, items)
-            found.append(Baseline(f"trial {number}", losses))
-        except Diverged:
-            remarks.append(f"Trial {number}, the first setting, is not compared: its test loss is infinite.")
-    remarks += [f"{one.name} is not compared: its test loss is infinite." for one in found if not _is_finite(one)]
-    return list(filter(_is_finite, found))
-
-
-def _is_finite(baseline: Baseline) -> bool:
-    return bool(torch.isfinite(baseline.losses).all())
+def without_loss(candidate: Candidate, items: Sequence[str]) -> dict[str, Any]:
+    """The result of a look at which the winner's loss on some item is infinite or NaN: a look is spent all the same."""
+    task = candidate.run.task
+    return {
+        **dict.fromkeys(["test_loss", "test_loss_low", "test_loss_high", "gap"]),
+        "item": task.item,
+        "term": task.term,
+        "unit": task.unit,
+        f"{task.item}s": len(items),
+        "dev_loss": candidate.trial.value,
+        "baselines": [],
+    }
 
 
 def _seeds(beside: Beside, items: Sequence[str], terms: Tensor, remarks: list[str]) -> Tensor | None:

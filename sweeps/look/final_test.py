@@ -2,8 +2,8 @@
 
 Each step is durable before the next begins:
 
-1. The claim, a row with unique keys in the ledger and then in the study's database, fixes the split, its source and the
-   winner's weights.
+1. The claim, a row with unique keys in the ledger and then in the study's database, fixes the split, its source, the
+   winner's weights and what was declared before: how the winner was found, and what the look can show.
 2. The test items, of the list as it was read for that proof, are evaluated, and the result is written to the study's
    database and shown.
 3. The result is copied to the ledger, an MLflow run and the model registry.
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig
@@ -28,11 +29,14 @@ from sweeps.errors import ChainBroken, RequestError, TestSplitAlreadyUsed
 from sweeps.look.beside import find_beside
 from sweeps.look.candidate import check_idle, find_candidate
 from sweeps.look.checks import wrong_copies
-from sweeps.look.claim import LookConfig, Places, ask, check_earlier, claim_look
+from sweeps.look.claim import LookConfig, Places, announce, ask, check_earlier, claim_look
+from sweeps.look.declaration import declare
+from sweeps.look.earlier import next_number
 from sweeps.look.evaluation import record_result
 from sweeps.look.ledger import STUDY_ID, find_ledger, make_ledger, study_id
 from sweeps.look.record import RESULT, Looks, Record
 from sweeps.look.report import as_page, as_text, check_format, draw
+from sweeps.look.signing import find_signer
 from sweeps.tracking.looks import log_look
 from sweeps.tracking.registry import register_champion
 from sweeps.tracking.store import open_tracking
@@ -71,13 +75,20 @@ def final_test(cfg: DictConfig) -> str:
     store = open_tracking(cfg, create=False, writes=True)
     trials = open_trials(str(name), url, create=False)
     confirm = find_trials(confirm_study_name(trials.name), url)
-    places = Places(Looks(url), find_ledger(cfg), store)
+    places = Places(Looks(url), find_ledger(cfg), store, find_signer(cfg))
     look = config.final_test
     if places.looks.find(trials.name, CLAIM) is None:
         candidate = find_candidate(store, trials, confirm, look.unfinished)
         earlier = check_earlier(look, places, candidate, trials)
         if not look.confirm:
-            ask(candidate, earlier)
+            if not sys.stdin.isatty():
+                raise RequestError(
+                    "final_test.confirm is false; it must be true where there is no terminal to ask at: this spends "
+                    "the look"
+                )
+            declared = declare(candidate, find_beside(store, candidate), trials, confirm, next_number(earlier))
+            print(announce(candidate, earlier, declared), file=sys.stderr)
+            ask()
     places = replace(places, ledger=make_ledger(cfg))
     # A second process waits here until the first has ended or died, also one that looks in another folder.
     with locked(url, "looks"), locked(places.ledger.url, "looks") if places.ledger else nullcontext():
@@ -93,7 +104,10 @@ def _look(config: FinalTestConfig, places: Places, trials: Trials, confirm: Tria
         beside = find_beside(places.store, candidate)
         with trials.alone() as standing:  # no trial can begin between this check and the claim
             check_idle(name, standing)
-            claim = claim_look(config.final_test, places, candidate, trials)
+            declaration = partial(declare, candidate, beside, trials, confirm)
+            claim = claim_look(config.final_test, places, candidate, trials, declaration)
+        if places.signer:
+            places.signer.sign(looks, claim)
         record_result(looks, candidate, beside, claim)
     else:
         _check_intact(places, name)
@@ -155,6 +169,9 @@ def _others(looks: Looks, claim: Mapping[str, Any]) -> list[Record]:
 def _copy(places: Places, trials: Trials) -> None:
     """Copy the result to the ledger, an MLflow run under the study and the registry. Existing copies are kept."""
     claim, result = look_of(places.looks, trials.name)
+    if places.signer and claim.content.get("signed_by"):
+        for record in (claim, result):
+            places.signer.sign(places.looks, record)
     if places.ledger is not None:
         own_id = study_id(trials)
         for record in (claim, result):

@@ -20,7 +20,7 @@ from sweeps.databases import adopt_engine
 from sweeps.trials.seal import CLAIM, SKETCH_KEY, create_looks
 from sweeps.trials.seal import LOOKS as _LOOKS
 
-ATTEMPT, RESULT = "attempt", "result"
+ATTEMPT, RESULT, SIGNATURE = "attempt", "result", "signature"
 _FIRST = "0" * 64  # the hash before the first row
 _TRIES = 20  # how often a row's number may be taken by another process
 
@@ -103,6 +103,10 @@ class Looks:
     def result(self, content: dict[str, Any]) -> Record:
         """The record of a look's result."""
         return self._append(RESULT, "", content)
+
+    def signature(self, content: dict[str, Any]) -> Record:
+        """The record of a signature of a claim or a result; it names the kind as `of`."""
+        return self._append(SIGNATURE, f" {content['of']}", content)
 
     def copy(self, record: Record, more: dict[str, Any]) -> Record:
         """A copy of another table's claim or result, with more content."""

@@ -12,6 +12,7 @@ from matplotlib.font_manager import FontProperties
 
 from makemore.bootstrap import FEWEST
 from makemore.limits import LimitError
+from sweeps.look.declaration import in_words
 from sweeps.look.record import Record
 from sweeps.reports.intervals import FEW
 from sweeps.task.fonts import find_font
@@ -60,11 +61,12 @@ def _row(cells: Sequence[str]) -> str:
 def as_page(claim: Content, result: Content, claims: Sequence[Record]) -> str:
     """The same as one HTML document with the picture, which needs no network."""
     title, *rest = _sections(claim, result, claims)
-    picture = io.BytesIO()
-    draw(claim, result).savefig(picture, format="png", dpi=100)
-    source = base64.b64encode(picture.getvalue()).decode()
     body = [f"<h1>{html.escape(title.heading)}</h1>", *_html(title)]
-    body.append(f'<p><img alt="The intervals, drawn" src="data:image/png;base64,{source}"></p>')
+    if (figure := draw(claim, result)) is not None:
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=100)
+        source = base64.b64encode(picture.getvalue()).decode()
+        body.append(f'<p><img alt="The intervals, drawn" src="data:image/png;base64,{source}"></p>')
     for section in rest:
         body += [f"<h2>{html.escape(section.heading)}</h2>", *_html(section)]
     return (
@@ -88,14 +90,23 @@ def _html(section: _Section) -> Iterator[str]:
 
 
 def _sections(claim: Content, result: Content, claims: Sequence[Record]) -> list[_Section]:
-    _, _, unit = nouns(result)
+    item, _, unit = nouns(result)
+    if result["test_loss"] is None:
+        said = (
+            f"The winner's loss on at least one of the {item}s is infinite or NaN, so there is no mean loss, and "
+            "nothing to compare. The look is spent."
+        )
+        return [
+            _Section(f"Test loss infinite or NaN (look {claim['look']})", [said]),
+            _Section("What was looked at", points=_subject(claim, result, claims)),
+        ]
     sections = [
         _Section(f"Test loss {result['test_loss']:.4f} {unit} (look {claim['look']})", [_headline(result)]),
         _Section("What was looked at", points=_subject(claim, result, claims)),
         _Section("What the numbers say", points=_numbers(claim, result)),
     ]
     if result["baselines"]:
-        sections.append(_comparison(result))
+        sections.append(_comparison(claim, result))
     return [*sections, _Section("What they do not say", points=_limits(claim, result))]
 
 
@@ -110,8 +121,8 @@ def _headline(result: Content) -> str:
 
 
 def _subject(claim: Content, result: Content, claims: Sequence[Record]) -> list[str]:
-    """What was looked at, by whom, and how often."""
-    item, _, _ = nouns(result)
+    """What was looked at, by whom, and how often, and what was declared before."""
+    item, _, unit = nouns(result)
     attempts = result["attempts"]
     points = [
         f"The test split of {claim['source']} ({claim['split']}, seed {claim['split_seed']}, digest "
@@ -121,6 +132,9 @@ def _subject(claim: Content, result: Content, claims: Sequence[Record]) -> list[
         f"Claimed by {claim['who']} on {claim['when']}, before any of these {item}s was read; read in {attempts} "
         f"{'attempt' if attempts == 1 else 'attempts'}.",
     ]
+    if claim.get("signed_by"):
+        points.append(f"Signed with the SSH key {claim['signed_by']}; makemore looks checks the signatures.")
+    points += in_words(claim.get("declared", {}), unit)
     others = [record.content for record in claims if record.content["study"] != claim["study"]]
     if not others:
         return [*points, f"No other look at these {item}s is recorded here."]
@@ -142,6 +156,12 @@ def _numbers(claim: Content, result: Content) -> list[str]:
         f"Test loss {result['test_loss']:.4f}: the mean loss of the winner's weights on these {item}s, in {unit}; "
         f"lower is better. Its interval says how far it would move with other {item}s of the same kind.",
     ]
+    if claim["look"] > 1 and result.get("test_loss_widened_low") is not None:
+        points.append(
+            f"Allowing for {claim['look']} looks, {_interval_of(result, 'test_loss_widened', item)}: as wide as it "
+            "must be for the intervals of all these looks to be right together in 95 of 100 cases (Bonferroni). It "
+            f"does not allow for choices that an earlier look has guided; no interval from these {item}s can."
+        )
     if result.get("seeds_test_loss") is not None:
         losses = ", ".join(f"{loss:.4f}" for loss in result["seeds_test_losses"])
         seeds = ", ".join(str(run["seed"]) for run in result["confirming_runs"])
@@ -181,7 +201,7 @@ def _without(result: Content) -> str:
     return f"; without them the test loss is {loss:.4f}" if loss is not None else ""
 
 
-def _comparison(result: Content) -> _Section:
+def _comparison(claim: Content, result: Content) -> _Section:
     item, _, _ = nouns(result)
     baselines, adjusted = result["baselines"], _is_adjusted(result)
     sentences = [
@@ -194,9 +214,10 @@ def _comparison(result: Content) -> _Section:
             "tuning gained."
         )
     if adjusted:
+        looks = f" of {claim['look']} looks" if claim["look"] > 1 and "test_loss_widened_low" in result else ""
         sentences.append(
-            f"The adjusted intervals hold together, for all {len(baselines)} comparisons at once (Bonferroni); the "
-            "last column goes by them."
+            f"The adjusted intervals hold together, for all {len(baselines)} comparisons{looks} at once (Bonferroni); "
+            "the last column goes by them."
         )
     better = [baseline for baseline in baselines if _verdict(baseline) == "better than the winner"]
     sentences += [
@@ -213,7 +234,9 @@ def _comparison(result: Content) -> _Section:
 
 
 def _is_adjusted(result: Content) -> bool:
-    return len(result["baselines"]) > 1 and "adjusted_low" in result["baselines"][0]
+    """Whether there is more than one comparison, counting those of earlier looks at the same items."""
+    several = len(result["baselines"]) > 1 or "test_loss_widened_low" in result
+    return several and "adjusted_low" in result["baselines"][0]
 
 
 def _verdict(baseline: Content) -> str:
@@ -265,8 +288,13 @@ def _interval_of(result: Content, name: str, over: str) -> str:
     return f"95 % interval {_interval(result, f'{name}_')} over {over.replace(' and ', 's and ')}s"
 
 
-def draw(claim: Content, result: Content) -> Figure:
-    """A picture of the baselines' differences from the winner with their intervals; without any, of the test loss."""
+def draw(claim: Content, result: Content) -> Figure | None:
+    """A picture of the baselines' differences from the winner with their intervals; without any, of the test loss.
+
+    None where the test loss is infinite or NaN.
+    """
+    if result["test_loss"] is None:
+        return None
     _, _, unit = nouns(result)
     rows = [
         (one["name"], one["difference"], (one["low"], one["high"]), (one.get("adjusted_low"), one.get("adjusted_high")))

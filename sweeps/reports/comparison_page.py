@@ -7,7 +7,7 @@ import pandas as pd
 
 from sweeps.reports import pictures
 from sweeps.reports.comparison import Comparison
-from sweeps.reports.leaderboard import data_in_words, is_param
+from sweeps.reports.leaderboard import data_in_words, is_param, loss_label
 from sweeps.reports.tables import formatted
 from sweeps.tracking.queries import read_curves
 from sweeps.tracking.store import TrackingStore
@@ -32,7 +32,8 @@ def as_page(store: TrackingStore, comparison: Comparison, shortened: bool) -> st
         named = named.assign(group=named["study"].fillna("no study"))
     curved = named.head(_CURVES)
     names = dict(zip(curved["run_id"], curved["name"], strict=True))
-    curves = pictures.learning_curves(read_curves(store, list(names), "dev_loss"), names)
+    label = loss_label(comparison.runs.values())
+    curves = pictures.learning_curves(read_curves(store, list(names), "dev_loss"), names, label)
     limited = f"The first {len(curved)} of {len(table)} {unit}. " if len(curved) < len(table) else ""
     best = "" if by_run else "The run with the lowest dev loss of each setting. "
     parts: list[tuple[str, str, Any]] = []
@@ -43,7 +44,7 @@ def as_page(store: TrackingStore, comparison: Comparison, shortened: bool) -> st
         (
             "Dev loss and the time it took",
             f"Only finished {unit}. Nothing beats those on the dotted line in both.",
-            pictures.loss_against_cost(named, loss, "train_seconds", "training, seconds", params),
+            pictures.loss_against_cost(named, loss, "train_seconds", "training, seconds", params, label),
         ),
     ]
     if params:

@@ -57,6 +57,12 @@ def data_in_words(runs: Iterable[RunRecord]) -> str:
     return "; ".join(dict.fromkeys(f"{name}, {split} split" for name, split in named if name and split))
 
 
+def loss_label(runs: Iterable[RunRecord]) -> str:
+    """The label of an axis of dev losses, with their unit where all runs have the shipped task's."""
+    tasks = {run.params.get("task", "language_model") for run in runs}  # the oldest records have no task
+    return "dev loss, nats per character" if tasks == {"language_model"} else "dev loss"
+
+
 def param_keys(runs: Iterable[RunRecord]) -> list[str]:
     """The keys of the runs' configs, such as model.block_size and seed, in the order in which they first appear."""
     return list(dict.fromkeys(key for run in runs for key in run.params if is_param(key)))

@@ -12,9 +12,9 @@ from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 
 from sweeps.reports.tables import short_names
+from sweeps.reports.tuning_curve import TuningCurve
 from sweeps.tracking.queries import Curve
 
-NATS = "dev loss, nats per character"
 _COLOURS = "Viridis"
 _DECADES = 30  # a column whose largest number is this many times its smallest has a logarithmic axis
 _TICKS = 12  # the most values of a column that have names beside its axis
@@ -58,10 +58,13 @@ def shares(rows: Mapping[str, tuple[float, float, float]]) -> go.Figure:
     return figure
 
 
-def learning_curves(curves: Mapping[str, Curve], names: Mapping[str, str], faint: Container[str] = ()) -> go.Figure:
+def learning_curves(
+    curves: Mapping[str, Curve], names: Mapping[str, str], label: str, faint: Container[str] = ()
+) -> go.Figure:
     """Losses over steps, one line per run; the first are dark.
 
     Args:
+        label: of the axis of losses.
         curves: by run; a run without a curve keeps its place in the legend.
         names: by run, in the order of the legend.
         faint: the runs whose lines are thin and gray, without a name in the legend.
@@ -80,14 +83,35 @@ def learning_curves(curves: Mapping[str, Curve], names: Mapping[str, str], faint
             showlegend=run not in faint,
         )
     figure.update_xaxes(title="training step", rangemode="tozero")
-    figure.update_yaxes(title=NATS)
+    figure.update_yaxes(title=label)
     return clear_corner(figure).update_layout(showlegend=True, legend={"font": {"size": 11}})
 
 
-def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, details: Sequence[str]) -> go.Figure:
+def tuning_curve(curve: TuningCurve, label: str) -> go.Figure:
+    """The best dev loss over the number of trials, with its band; an end that nothing bounds is not drawn.
+
+    Args:
+        label: of the axis of losses.
+    """
+    figure = go.Figure(layout=LAYOUT)
+    trials = list(range(1, len(curve.median) + 1))
+    known = [[value if math.isfinite(value) else None for value in line] for line in (curve.low, curve.high)]
+    for name, values in zip(("lower end", "upper end"), known, strict=True):
+        figure.add_scatter(x=trials, y=values, name=name, mode="lines", line={"dash": "dot", "color": "#7f7f7f"})
+    median = [value if math.isfinite(value) else None for value in curve.median]
+    figure.add_scatter(x=trials, y=median, name="median", mode="lines", line={"color": "#1f77b4", "width": 2.5})
+    figure.update_xaxes(title="trials")
+    figure.update_yaxes(title=label)
+    return clear_corner(figure).update_layout(showlegend=True)
+
+
+def loss_against_cost(
+    runs: pd.DataFrame, loss: str, cost: str, title: str, details: Sequence[str], label: str
+) -> go.Figure:
     """Dev loss over cost, one point per run, and the front of the runs that no other run beats in both.
 
     Args:
+        label: of the axis of losses.
         runs: columns name, `loss` and `cost`; with a column group, each group has a colour.
         title: the title of the axis of costs.
         details: columns that are shown for the point under the pointer.
@@ -115,7 +139,7 @@ def loss_against_cost(runs: pd.DataFrame, loss: str, cost: str, title: str, deta
         hoverinfo="skip",
     )
     figure.update_xaxes(title=title, type="log" if _spans_decades(known[cost]) else "linear")
-    figure.update_yaxes(title=NATS)
+    figure.update_yaxes(title=label)
     return clear_corner(figure).update_layout(showlegend=True)
 
 

@@ -16,11 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.reports import pictures
 from sweeps.reports.insight import Importance
-from sweeps.reports.leaderboard import data_in_words
+from sweeps.reports.leaderboard import data_in_words, loss_label
 from sweeps.reports.studies import StudyResults
 from sweeps.reports.summary import counts_in_words, winner_in_words
 from sweeps.reports.tables import runs_table, short_names
+from sweeps.reports.tuning_curve import independent_losses, tuning_curve
 from sweeps.tracking.queries import Curve, RunRecord
+from sweeps.trials.attributes import SEARCHED_WITH
 from sweeps.trials.standing import Standing
 
 _TARGET = "dev loss"
@@ -50,6 +52,9 @@ class StudyPictures:
         self._importances = importances
         self._curves = _reported_curves(self._trials, results.trials)
         self._complete = runs_table(results.complete)
+        self._label = loss_label(results.trials)
+        losses = independent_losses(self._trials, study.user_attrs.get(SEARCHED_WITH, ()))
+        self._tuning = tuning_curve(losses) if losses else None
 
     def page(self) -> str:
         """One HTML document that needs no network."""
@@ -64,6 +69,12 @@ class StudyPictures:
         parts: list[tuple[str, str, Any]] = [
             ("Optimisation history", "", _fit(interactive.plot_optimization_history(study, target_name=_TARGET)))
         ]
+        if self._tuning:
+            hint = (
+                "How good the best of so many random trials is: the median over searches like this one, and a band "
+                "that holds the whole curve with 95 %. Where the band has no end, there are too few trials to tell."
+            )
+            parts.append(("Tuning curve", hint, pictures.tuning_curve(self._tuning, self._label)))
         if self._importances:
             hint = "Each hyperparameter's share of the variance in the dev losses, with its 95 % interval over trials."
             bars = {key: (row.share, row.low, row.high) for key, row in self._importances.items()}
@@ -78,7 +89,7 @@ class StudyPictures:
             parts.append(("The two that mattered most", "", _fit(contour)))
         names = {str(trial.number): f"trial {trial.number}" for trial in self._shown()}
         pruned = {str(trial.number) for trial in self._trials if trial.state == TrialState.PRUNED}
-        curves = pictures.learning_curves(self._curves, names, faint=pruned)
+        curves = pictures.learning_curves(self._curves, names, self._label, faint=pruned)
         parts.append(("Learning curves", "Gray: pruned. A click on a name hides its curve, two show it alone.", curves))
         cost = pictures.loss_against_cost(
             runs.assign(name=[f"trial {number}" for number in runs["trial"]]),
@@ -86,6 +97,7 @@ class StudyPictures:
             "train_seconds",
             "training, seconds",
             self._params,
+            self._label,
         )
         parts.append(("Dev loss and the time it took", "No trial beats those on the dotted line in both.", cost))
         return parts
@@ -107,6 +119,8 @@ class StudyPictures:
             "learning_curves": self._draw_curves,
             "loss_against_cost": self._draw_cost,
         }
+        if self._tuning:
+            drawings["tuning_curve"] = self._draw_tuning
         if self._importances:
             drawings["param_importances"] = self._draw_importances
         if self._params:
@@ -132,7 +146,7 @@ class StudyPictures:
         return self._ranking[:_CURVES] + pruned[-_CURVES:]
 
     def _draw_curves(self) -> Figure:
-        figure, axes = _axes("training step", "dev loss, nats per character")
+        figure, axes = _axes("training step", self._label)
         for order, trial in reversed(list(enumerate(self._shown()))):
             curve = self._curves[str(trial.number)]
             pruned = trial.state == TrialState.PRUNED
@@ -150,8 +164,18 @@ class StudyPictures:
         axes.barh(keys, [row.share for row in rows], xerr=ends, color=_FIRST, ecolor="tab:red")
         return figure
 
+    def _draw_tuning(self) -> Figure:
+        assert self._tuning is not None
+        figure, axes = _axes("trials", self._label)
+        trials = range(1, len(self._tuning.median) + 1)
+        axes.plot(trials, self._tuning.median, color=_FIRST, label="median")
+        for end in (self._tuning.low, self._tuning.high):
+            axes.plot(trials, [value if np.isfinite(value) else np.nan for value in end], ":", color="gray")
+        axes.legend()
+        return figure
+
     def _draw_cost(self) -> Figure:
-        figure, axes = _axes("training, seconds", "dev loss, nats per character")
+        figure, axes = _axes("training, seconds", self._label)
         front = pictures.pareto_front(self._complete, "best_dev_loss", "train_seconds")
         axes.scatter(self._complete["train_seconds"], self._complete["best_dev_loss"], s=18, color=_FIRST)
         axes.step(front["train_seconds"], front["best_dev_loss"], where="post", color="tab:red", label="Pareto front")

@@ -22,7 +22,7 @@ from sweeps.trials.trials import GivenUp, Trials
 
 
 class Stopped(Exception):
-    """The time is up, or the process that started the worker is gone: the trial counts as interrupted."""
+    """The time is up, the study was stopped, or the process that started the worker is gone: an interrupted trial."""
 
 
 _STATUS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
@@ -87,11 +87,15 @@ def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Stand
     for run_id, number in running(store, study, kind):
         trial = standing.trials[number] if number < len(standing.trials) else None
         if trial is not None and trial.state.is_finished():
-            tags, reason = {"trial_state": trial.state.name}, None
-            if trial.state != TrialState.COMPLETE:
-                reason = trial.user_attrs.get(REASONS[trial.state])
-                tags["reason"] = str(reason or DIED)
-            TrackedRun(store.client, run_id).end(_run_status(trial.state, reason), tags)
+            state, reason = trial.state, None
+            if trial.user_attrs.get("run_id", run_id) != run_id:  # opened twice: the trial went on with the other
+                state = TrialState.FAIL
+            elif state != TrialState.COMPLETE:
+                reason = trial.user_attrs.get(REASONS[state])
+            tags = {"trial_state": state.name} | (
+                {} if state == TrialState.COMPLETE else {"reason": str(reason or DIED)}
+            )
+            TrackedRun(store.client, run_id).end(_run_status(state, reason), tags)
 
 
 def _run_status(state: TrialState, reason: str | None) -> str:

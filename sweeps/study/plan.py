@@ -25,11 +25,13 @@ class Plan:
     in_full: bool  # every setting of the space is tried, instead of what a sampler draws
     seeds: tuple[int, ...]  # that each setting is trained with
     most_failures: int  # no trial is started in a study that has so many failed ones
+    stop_seen: str | None  # the id of the last request to stop that came before this plan
     ended_before: int  # trials that had ended when this plan was made
     seed: int
     confirm: ConfirmConfig
     patience: int | None  # how many trials may finish since the best one
     workers: int
+    workers_per_job: int  # of a launcher's job
     deadline: float | None  # seconds since the epoch
 
     def is_patient_no_more(self, standing: Standing) -> bool:

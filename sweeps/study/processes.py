@@ -1,5 +1,6 @@
 """The workers of a study on this machine: started, watched, replaced when they die, ended by Ctrl-C."""
 
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -18,6 +19,7 @@ import torch
 from hydra.core.singleton import Singleton
 
 from sweeps.config.messages import reason
+from sweeps.connections import told_to
 from sweeps.databases import close_databases
 from sweeps.errors import RequestError
 from sweeps.study.interruption import Interruption
@@ -35,6 +37,14 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def visible_devices() -> list[str]:
+    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
 def start_method(device: str) -> str:
     """How a worker's process is made: a fork has all that was imported and read, but is not safe everywhere."""
     return "fork" if sys.platform == "linux" and device == "cpu" else "spawn"
@@ -47,6 +57,7 @@ class _Process:
     name: str
     process: BaseProcess
     news: Connection
+    place: int  # among the workers that run
     took_a_trial: bool = False
     error: BaseException | None = None
 
@@ -55,7 +66,12 @@ class Processes:
     """The workers of a study, each in a process of its own."""
 
     def __init__(
-        self, plan: Plan, show: Callable[[News], None], gone: Callable[[str], None], bury: Callable[[str], None]
+        self,
+        plan: Plan,
+        show: Callable[[News], None],
+        gone: Callable[[str], None],
+        bury: Callable[[str], None],
+        method: str | None = None,
     ) -> None:
         """Prepare to start workers.
 
@@ -63,17 +79,21 @@ class Processes:
             show: is told what a worker does.
             gone: is told the name of a worker that has ended.
             bury: is told the name of a worker that has died, whose trials are dead, too.
+            method: how processes are made, if not as `start_method` says.
         """
         self._plan, self._show, self._gone, self._bury = plan, show, gone, bury
-        self._context: Any = multiprocessing.get_context(start_method(plan.cfg.device))
+        self._context: Any = multiprocessing.get_context(method or start_method(plan.cfg.device))
         # The pickle of the standard library cannot take all that Hydra keeps.
         self._knowledge = cloudpickle.dumps((plan, Singleton.get_state()))
+        # A language model says where it trains; a user's own task may train anywhere.
+        uses_devices = plan.cfg.device == "cuda" or plan.cfg.hydra.runtime.choices["task"] != "language_model"
+        self._devices = visible_devices() if uses_devices else []
         self._interruption = Interruption()
         self._workers: list[_Process] = []
         self._early_deaths = 0
         self._errors: list[BaseException] = []
 
-    def run(self, meanwhile: Callable[[], None]) -> None:
+    def run(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Run `study.workers` workers until each has ended; a worker that dies is replaced.
 
         Args:
@@ -105,10 +125,14 @@ class Processes:
         # A reader that a fork inherits would keep its pipe open when this process, the only one that reads, is gone.
         forks = self._context.get_start_method() == "fork"
         inherited = [news, *(worker.news for worker in self._workers)] if forks else []
-        process = self._context.Process(target=_work, args=(self._knowledge, token, sender, inherited), daemon=True)
+        taken = {worker.place for worker in self._workers}
+        place = next(number for number in itertools.count() if number not in taken)
+        device = self._devices[place % len(self._devices)] if self._devices else None
+        arguments = (self._knowledge, token, sender, inherited, device)
+        process = self._context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         sender.close()
-        self._workers.append(_Process(worker_name(process.pid, token), process, news))
+        self._workers.append(_Process(worker_name(process.pid, token), process, news, place))
 
     def _watch(self) -> None:
         """Wait for news or a death, and pass on what there is of both."""
@@ -155,8 +179,10 @@ class Processes:
                 self._start()
 
 
-def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connection]) -> None:
-    """What a worker's process does."""
+def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connection], device: str | None) -> None:
+    """What a worker's process does; of several CUDA devices, it sees one."""
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     for reader in inherited:
         reader.close()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what this process was forked with
@@ -171,8 +197,10 @@ def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connec
         with suppress(OSError):  # nobody reads any more; goes_on will say so
             news.send(what)
 
+    name = worker_name(os.getpid(), token)
     try:
-        Worker(plan, show, worker_name(os.getpid(), token), goes_on=lambda: parent is None or parent.is_alive()).run()
+        with told_to(lambda line: show(News(name, waits=line))):
+            Worker(plan, show, name, goes_on=lambda: parent is None or parent.is_alive()).run()
     except KeyboardInterrupt:
         return
     except Exception as error:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from sweeps.connections import tell_once
+
 _REFRESH_SECONDS = 0.1  # between two updates of a terminal's line while a trial trains
 _LOG_SECONDS = 30.0  # between two lines of a log
 
@@ -24,6 +26,7 @@ class News:
     standing: tuple[int, int] | None = None  # between two trials: how many are finished, and how many there will be
     best: tuple[int, float] | None = None  # number and dev loss of the best trial so far
     failure: str | None = None  # why a trial failed
+    waits: str | None = None  # that the worker waits for a database, and why
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
@@ -45,8 +48,11 @@ class ProgressLine:
 
     def show(self, news: News) -> None:
         """Bring the line up to date."""
+        if news.waits:
+            tell_once(news.waits)
+            return
         if news.failure:
-            _Bar.write(news.failure, file=sys.stderr)
+            self.write(news.failure)
         if news.phase == "search" and self._phase == "confirm":  # this worker does not know yet that the search is over
             return
         if news.phase != self._phase:
@@ -67,6 +73,10 @@ class ProgressLine:
                 self._write()
         elif news.standing or seconds > _REFRESH_SECONDS:  # a trial's end is shown at once
             self._refresh("; ".join(filter(None, [self._best, ", ".join(self._at_work.values())])))
+
+    def write(self, text: str) -> None:
+        """Write a line above the progress."""
+        _Bar.write(text, file=sys.stderr)
 
     def gone(self, worker: str) -> None:
         """Leave out a worker that has ended."""

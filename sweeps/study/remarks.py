@@ -4,13 +4,14 @@ import sys
 
 from optuna.trial import TrialState
 
-from sweeps.errors import AllTrialsFailed
+from sweeps.errors import AllTrialsFailed, StudyStopped
 from sweeps.search.sweep_words import parse_overrides
 from sweeps.study.common_failure import common_failure
 from sweeps.study.plan import Plan
 from sweeps.study.request import StudyConfig
-from sweeps.trials.confirm import confirm_study_name
+from sweeps.trials.confirm import confirm_study_name, study_winner
 from sweeps.trials.standing import Standing
+from sweeps.trials.stop import read_stop
 from sweeps.trials.trials import Trials
 
 _WARM_START = "space.warm_start"
@@ -58,6 +59,24 @@ def say_how_it_ended(config: StudyConfig, plan: Plan, standing: Standing) -> Non
         print(f"makemore: {stopped}", file=sys.stderr)
     elif plan.n_trials < config.n_trials:
         print(f"makemore: every setting of the space was tried: {standing.finished} trials", file=sys.stderr)
+
+
+def check_not_stopped(plan: Plan, trials: Trials) -> None:
+    """Raise StudyStopped if the study was asked to stop since the plan was made, and had something left to do."""
+    request = read_stop(trials)
+    if request is None or request.id == plan.stop_seen:
+        return
+    standing = trials.standing()
+    confirmed = not plan.confirm.top
+    if plan.confirm.top and standing.ranking:
+        _, confirmations = study_winner(
+            standing, Trials(plan.storage, confirm_study_name(plan.name)).standing(), plan.confirm
+        )
+        confirmed = bool(confirmations)
+    if standing.finished < plan.n_trials or not confirmed:
+        raise StudyStopped(
+            f"study {plan.name} was stopped by {request}, at {standing.finished} of {plan.n_trials} trials"
+        )
 
 
 def count_taken(plan: Plan) -> int:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from sweeps.config.messages import one_line
+from sweeps.connections import give_back_connections
 from sweeps.reports.insight import Insight, find_insight
 from sweeps.reports.leaderboard import leaderboard
 from sweeps.reports.recorded import load_recorded
@@ -72,6 +73,7 @@ class StudyReport:
             else:
                 if insight is not None:
                     self._draw(study, insight, stills=False)
+            give_back_connections()  # until the next update, the workers need them more
             took = time.monotonic() - started
             self._due = time.monotonic() + max(_FIRST_SECONDS, took / _SHARE)
 

@@ -1,5 +1,6 @@
 """What a command asks of a study: read and checked as a whole, before anything is made."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sweeps.search.samplers import StudySampler, make_sampler, tries_all
 from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
 from sweeps.study.identity import Identity, identify
 from sweeps.study.jobs import Jobs
+from sweeps.study.on_end import HooksConfig, read_hooks
 from sweeps.study.same_study import check_default_name, check_same
 from sweeps.study.start_from import Inheritance, inherit
 from sweeps.study.weight_limit import weight_limit
@@ -37,6 +39,7 @@ class StudyConfig:
     seeds: int
     seed: int
     workers: int | None
+    workers_per_job: int
     start_from: str | None
     patience: int | None
     timeout: float | None
@@ -52,6 +55,7 @@ class StudyConfig:
         check("seed", self.seed, low=0, high=2**31)
         if self.workers is not None:
             check("workers", self.workers, low=1, high=1000)
+        check("workers_per_job", self.workers_per_job, low=1, high=1000)
         if self.start_from is not None:
             check_study_name(self.start_from, "study.start_from is")
         if self.patience is not None:
@@ -70,6 +74,7 @@ class StudyRequest:
     storage: str  # a resolved URL
     space: Space
     jobs: Jobs
+    hooks: HooksConfig
     seeds: tuple[int, ...]
     identity: Identity
     in_full: bool  # whether every setting of the space is tried
@@ -88,6 +93,7 @@ def read_request(hydra_context: HydraContext, cfg: DictConfig, arguments: list[s
     if cfg.run is not None:
         raise RequestError(f"run is {cfg.run}; a study has many runs: makemore train run={cfg.run} repeats one")
     config: StudyConfig = read_node(StudyConfig, cfg, "study")
+    hooks = read_hooks(cfg)
     storage = _check_places(cfg, config)
     space, warm_start = _read_space(hydra_context, cfg, arguments, config.seeds)
     jobs = Jobs(hydra_context, cfg, space.fixed)
@@ -98,7 +104,7 @@ def read_request(hydra_context: HydraContext, cfg: DictConfig, arguments: list[s
     sampler = make_sampler(cfg, space, config.seed, allows, in_full)
     make_pruner(cfg, in_full)  # only checks the config: each worker makes its own pruner
     check_default_name(config.name, cfg, storage, identity)
-    started = check_recorded(config, identity, find_trials(config.name, storage), find_tracking(cfg))
+    started = check_recorded(config, identity, lambda: find_trials(config.name, storage), lambda: find_tracking(cfg))
     inheritance = None
     if config.start_from is not None and not started:
         inheritance = inherit(config.start_from, storage, identity.record, space)
@@ -107,6 +113,7 @@ def read_request(hydra_context: HydraContext, cfg: DictConfig, arguments: list[s
         arguments=arguments,
         config=config,
         storage=storage,
+        hooks=hooks,
         space=space,
         jobs=jobs,
         seeds=seeds,
@@ -118,21 +125,28 @@ def read_request(hydra_context: HydraContext, cfg: DictConfig, arguments: list[s
     )
 
 
-def check_recorded(config: StudyConfig, identity: Identity, trials: Trials | None, store: TrackingStore | None) -> bool:
+def check_recorded(
+    config: StudyConfig,
+    identity: Identity,
+    find: Callable[[], Trials | None],
+    find_store: Callable[[], TrackingStore | None],
+) -> bool:
     """Whether the study was started before; nothing is written.
 
     Args:
-        trials: of the study, if study.storage has it.
-        store: the MLflow store, if there is one yet.
+        find: gives the trials of the study, if study.storage has it.
+        find_store: gives the MLflow store, if there is one yet.
 
     Raises:
         RequestError: the study is closed or was started differently, or one of the two databases lacks it.
     """
-    recorded = None
+    # Another process may be starting the study. It makes the study before the run, so here the run is read first.
+    store = find_store()
+    run = find_study_run(store, config.name, deleted=True) if store is not None else None
+    trials, recorded = find(), None
     if trials is not None:
         trials.check_open()
         recorded = trials.study.user_attrs.get("identity")
-    run = find_study_run(store, config.name, deleted=True) if store is not None else None
     if run is not None and run.is_deleted:
         raise RequestError(
             f"study.name is {config.name}; its run in MLflow was deleted: {restore_with([run.run_id])}; or give "
@@ -154,7 +168,7 @@ def check_recorded(config: StudyConfig, identity: Identity, trials: Trials | Non
             f"study.start_from is {config.start_from}; study {config.name} was started {how}: leave it out, or give "
             "another study.name"
         )
-    if trials is not None and trials.standing().finished and not run:
+    if trials is not None and trials.standing().finished and not run and not _has_run(find_store(), config.name):
         raise RequestError(  # without those runs another trial would win
             f"study.name is {config.name}; study.storage has trials of it, but tracking.uri has no runs of them "
             "in tracking.experiment: give the two that it was recorded in, or another study.name"
@@ -162,11 +176,20 @@ def check_recorded(config: StudyConfig, identity: Identity, trials: Trials | Non
     return recorded is not None
 
 
+def _has_run(store: TrackingStore | None, study: str) -> bool:
+    return store is not None and find_study_run(store, study) is not None
+
+
 def _check_places(cfg: DictConfig, config: StudyConfig) -> str:
     """The resolved URL of study.storage, after a check that it and the folder are usable for a study."""
     if cfg.hydra.job.chdir:
         raise RequestError(
             "hydra.job.chdir is true; it must be false: relative paths start at the folder in which makemore is called"
+        )
+    if config.workers_per_job > 1 and cfg.hydra.runtime.choices["hydra/launcher"] == "basic":
+        raise RequestError(
+            f"study.workers_per_job is {config.workers_per_job}; it is for the jobs of a launcher: give "
+            "hydra/launcher=..., or study.workers for workers on this machine"
         )
     storage = resolve_url("study.storage", config.storage, table="studies")
     if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):

@@ -15,10 +15,11 @@ from makemore.train import Diverged, one_thread
 from sweeps.config.files import write_yaml
 from sweeps.config.messages import reason
 from sweeps.errors import RequestError
+from sweeps.study.checkpoints import Checkpoints
 from sweeps.task.item_losses import DEV_LOSSES, write_item_losses
 from sweeps.task.items import Items, units_of
 from sweeps.task.run_config import RunConfig, read_run_config
-from sweeps.task.task import Description, Trained
+from sweeps.task.task import Description, State, Trained
 from sweeps.tracking.runs import TrackedRun, start_run
 from sweeps.tracking.store import TrackingStore
 
@@ -106,6 +107,20 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Reporting:
+    """The report that a task is given."""
+
+    track: Callable[[int, float, Callable[[], State] | None, Mapping[str, float]], None]
+    resumed_state: State | None  # see `sweeps.resumed_state`
+
+    def __call__(
+        self, step: int, dev_loss: float, *, state: Callable[[], State] | None = None, **metrics: float
+    ) -> None:
+        """Record an evaluation."""
+        self.track(step, dev_loss, state, metrics)
+
+
+@dataclass(frozen=True)
 class OpenRun:
     """A run that is recorded as RUNNING."""
 
@@ -115,15 +130,20 @@ class OpenRun:
     tracked: TrackedRun
     draws: bool  # whether to draw the run's pictures
 
-    def train(self, report: Callable[[int, float], None] = lambda step, dev_loss: None) -> RunOutcome:
+    def train(
+        self,
+        report: Callable[[int, float], None] = lambda step, dev_loss: None,
+        checkpoints: Checkpoints | None = None,
+    ) -> RunOutcome:
         """The outcome of training; everything is recorded except how the run ended; see `fit`."""
-        return self.keep(self.fit(report))
+        return self.keep(self.fit(report, checkpoints))
 
-    def fit(self, report: Callable[[int, float], None]) -> Fit:
+    def fit(self, report: Callable[[int, float], None], checkpoints: Checkpoints | None = None) -> Fit:
         """Train, and evaluate the trained model; only the curve is recorded.
 
         Args:
             report: called with the step and the dev loss of each evaluation; what it raises ends the run.
+            checkpoints: where training may go on, and where it keeps how far it is.
 
         Raises:
             Diverged: a dev loss is NaN or infinite.
@@ -131,23 +151,39 @@ class OpenRun:
         """
         curve: list[Mapping[str, float]] = []
         reporting = 0.0
+        identity, seed = self._identity(), self.config.seed
+        resumed = checkpoints.find(seed, identity) if checkpoints else None
+        before = resumed.seconds if resumed else 0.0
 
-        def track(step: int, dev_loss: float, **metrics: float) -> None:
+        def track(step: int, dev_loss: float, state: Callable[[], State] | None, metrics: Mapping[str, float]) -> None:
             nonlocal reporting
-            started = time.perf_counter()
+            entered = time.perf_counter()
             if not math.isfinite(dev_loss):
                 raise Diverged(f"the dev loss is {dev_loss} at step {step}")
-            curve.append({"step": step, "dev_loss": dev_loss, **metrics})
-            self.tracked.log_metrics({**metrics, "dev_loss": dev_loss}, step)
-            report(step, dev_loss)
-            reporting += time.perf_counter() - started
+            note({"step": step, "dev_loss": dev_loss, **metrics})
+            if checkpoints and state is not None and checkpoints.is_due(last=len(curve) == task.evaluations):
+                trained_for = before + entered - started - reporting
+                checkpoints.write(self.tracked, seed, identity, curve, trained_for, state())
+            reporting += time.perf_counter() - entered
+
+        def note(point: Mapping[str, float]) -> None:
+            step = int(point["step"])
+            curve.append(point)
+            self.tracked.log_metrics({key: value for key, value in point.items() if key != "step"}, step)
+            if checkpoints:
+                checkpoints.note_evaluation()
+            report(step, point["dev_loss"])
 
         split, task = self.items.split, self.config.task
-        started = time.perf_counter()
         try:
+            if resumed is not None:
+                self.tracked.log_tags({"resumed_from": resumed.run_id, "resumed_at_step": str(resumed.step)})
+                for point in resumed.curve:
+                    note(point)
+            started = time.perf_counter()
             with self.tracked.watched():
-                trained = task.train(split.train, split.dev, self.config.seed, track)
-            seconds = time.perf_counter() - started - reporting
+                trained = task.train(split.train, split.dev, seed, Reporting(track, resumed.state if resumed else None))
+            seconds = before + time.perf_counter() - started - reporting
             if not isinstance(trained, Trained):
                 raise TypeError(
                     f"{type(task).__name__}.train returned {type(trained).__name__}; it must return Trained"
@@ -158,6 +194,11 @@ class OpenRun:
             if curve:
                 self.tracked.log_metrics({"steps": curve[-1]["step"]}, int(curve[-1]["step"]))
             raise
+
+    def _identity(self) -> str:
+        """What decides the weights: a checkpoint of another identity is not gone on from."""
+        split = self.items.split
+        return " ".join([self.config.digest(), split.fingerprint("train"), split.fingerprint("dev")])
 
     def train_and_end(self) -> RunOutcome:
         """The outcome of training; everything is recorded, including how the run ended.
@@ -225,6 +266,7 @@ class OpenRun:
     def _write_config(self, path: Path) -> None:
         """Write the whole resolved config, with absolute paths."""
         resolved: Any = OmegaConf.to_container(self.cfg, resolve=True)
+        resolved.pop("hooks", None)  # nothing of the run, and a webhook may be a secret
         if self.items.path is not None and resolved["data"]["path"]:
             resolved["data"]["path"] = str(self.items.path)
         write_yaml(path, resolved)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.endings import ending_of
 from sweeps.study.runs import Fit, OpenRun, RunOutcome, TrialPlace, open_run
 from sweeps.tracking.quiet import short_waits
@@ -15,7 +16,11 @@ from sweeps.tracking.store import TrackingStore
 
 
 def train_seeds(
-    trial: OpenRun, place: TrialPlace, store: TrackingStore, report: Callable[[int, float, bool], None]
+    trial: OpenRun,
+    place: TrialPlace,
+    store: TrackingStore,
+    report: Callable[[int, float, bool], None],
+    checkpoints: Checkpoints | None = None,
 ) -> RunOutcome:
     """The outcome of a trial: the mean over its seeds, with the weights of the seed that has the lowest dev loss.
 
@@ -41,7 +46,7 @@ def train_seeds(
             report(step, dev_loss, first)
 
         try:
-            fits.append(run.fit(report_seed))
+            fits.append(run.fit(report_seed, checkpoints))
             outcome = run.keep(fits[-1])
         except BaseException as error:
             ending = ending_of(error)

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from sweeps.config.command_line import config_dirs, places_of_records, without_passwords
 from sweeps.config.messages import reason
-from sweeps.errors import RequestError
+from sweeps.errors import RequestError, StudyStopped
 from sweeps.reports.summary import Asked
 from sweeps.search.grid import is_small, points_of
 from sweeps.search.space import Setting, corners
@@ -21,10 +21,17 @@ from sweeps.study.common_failure import count_ended
 from sweeps.study.endings import close_dead_runs
 from sweeps.study.jobs import Jobs
 from sweeps.study.launch import run_workers
+from sweeps.study.on_end import told_at_end
 from sweeps.study.plan import Plan
 from sweeps.study.processes import usable_cores
 from sweeps.study.record import open_record
-from sweeps.study.remarks import count_taken, say_how_it_ended, say_that_nothing_was_trained, say_what_is_tried
+from sweeps.study.remarks import (
+    check_not_stopped,
+    count_taken,
+    say_how_it_ended,
+    say_that_nothing_was_trained,
+    say_what_is_tried,
+)
 from sweeps.study.report import StudyReport
 from sweeps.study.request import StudyConfig, StudyRequest, check_recorded, read_request
 from sweeps.task.remarks import print_remarks
@@ -34,9 +41,10 @@ from sweeps.tracking.queries import running
 from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore, open_tracking
-from sweeps.trials.attributes import ASKED, WARM_START
+from sweeps.trials.attributes import ASKED, SEARCHED_WITH, WARM_START
 from sweeps.trials.confirm import confirm_study_name
 from sweeps.trials.standing import Standing
+from sweeps.trials.stop import read_stop
 from sweeps.trials.trials import Trials, open_trials
 
 
@@ -57,16 +65,19 @@ def run_study(hydra_context: HydraContext, cfg: DictConfig, arguments: list[str]
     trials = open_trials(config.name, request.storage)
     standing, parent = _open_study(request, trials, store)
     _close_dead_runs(store, config.name, request.storage)
-    plan = _make_plan(request, standing, parent, started)
+    asked = read_stop(trials)
+    plan = _make_plan(request, standing, parent, started, asked.id if asked else None)
     trials.study.set_user_attr(ASKED, plan.n_trials)
+    _note_method(trials, plan.cfg)
     task = read_run_config(request.jobs.compose(corners(request.space)[0])).task
     report = _open_report(request, plan, task, store, parent, trials)
-    with _recorded(plan, report, store, parent):
+    with told_at_end(request.hooks, plan, trials), _recorded(plan, report, store, parent):
         taken = count_taken(plan) if standing.finished >= plan.n_trials else None
         if taken is None:
             say_what_is_tried(plan)
             print_remarks(task, request.identity.items.split.dev)
         run_workers(plan, report)
+        check_not_stopped(plan, trials)
         say_how_it_ended(config, plan, trials.standing())
         if taken is not None and taken == count_taken(plan):
             say_that_nothing_was_trained(config, plan, standing.finished, arguments)
@@ -80,7 +91,7 @@ def _open_study(request: StudyRequest, trials: Trials, store: TrackingStore) -> 
     """
     config, identity = request.config, request.identity
     with trials.alone() as standing:
-        if not check_recorded(config, identity, trials, store):
+        if not check_recorded(config, identity, lambda: trials, lambda: store):
             if inheritance := request.inheritance:
                 trials.take_over(inheritance.trials)
                 trials.study.set_user_attr("start_from", inheritance.study)
@@ -88,8 +99,18 @@ def _open_study(request: StudyRequest, trials: Trials, store: TrackingStore) -> 
                 print(f"makemore: the sampler learns from {count}; they are not counted", file=sys.stderr)
             _queue(trials, standing, request)
             trials.study.set_user_attr("identity", identity.record)
+    with trials.alone():  # once the study is recorded in its own database, which counts
         parent = open_record(store, config.name, request.cfg, config.confirm, identity, request.space)
         return trials.standing(), parent
+
+
+def _note_method(trials: Trials, cfg: DictConfig) -> None:
+    """Record the sampler and the pruner; sweeps that continue a study may have others."""
+    choices = cfg.hydra.runtime.choices
+    before = trials.study.user_attrs.get(SEARCHED_WITH, [])
+    method = f"{choices['sampler']}/{choices['pruner']}"
+    if method not in before:
+        trials.study.set_user_attr(SEARCHED_WITH, [*before, method])
 
 
 def _queue(trials: Trials, standing: Standing, request: StudyRequest) -> None:
@@ -105,7 +126,9 @@ def _queue(trials: Trials, standing: Standing, request: StudyRequest) -> None:
             trials.queue(setting, {WARM_START: name})
 
 
-def _make_plan(request: StudyRequest, standing: Standing, parent: TrackedRun, started: float) -> Plan:
+def _make_plan(
+    request: StudyRequest, standing: Standing, parent: TrackedRun, started: float, stop_seen: str | None
+) -> Plan:
     config = request.config
     n_trials = _count_trials(request, standing)
     return Plan(
@@ -119,11 +142,13 @@ def _make_plan(request: StudyRequest, standing: Standing, parent: TrackedRun, st
         in_full=request.in_full,
         seeds=request.seeds,
         most_failures=standing.failures + max(1, n_trials - standing.finished),
+        stop_seen=stop_seen,
         ended_before=count_ended(standing),
         seed=config.seed,
         confirm=config.confirm,
         patience=config.patience,
         workers=_count_workers(config, standing),
+        workers_per_job=config.workers_per_job,
         deadline=started + config.timeout if config.timeout is not None else None,
     )
 
@@ -178,7 +203,7 @@ def _recorded(plan: Plan, record: StudyReport, store: TrackingStore, parent: Tra
     """While inside, a study runs; at the end it is recorded how it ended, in whatever way."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StudyStopped):
         with short_waits():
             _attempt_end(lambda: _end(plan, record, store, parent, "KILLED"))
         raise

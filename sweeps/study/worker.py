@@ -15,6 +15,8 @@ from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
 from sweeps.config.messages import one_line, reason
+from sweeps.connections import give_back_connections, is_lost
+from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
 from sweeps.study.interruption import Interruption
@@ -25,12 +27,15 @@ from sweeps.study.runs import OpenRun, TrialPlace, open_run
 from sweeps.study.seeds import train_seeds
 from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
-from sweeps.trials.attributes import GIVEN_UP, INTERRUPTED
+from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED
 from sweeps.trials.standing import Standing
+from sweeps.trials.stop import StopWatch
+from sweeps.trials.storage import BEAT_SECONDS
 from sweeps.trials.trials import GivenUp
 
 PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
 _POLL_SECONDS = 0.2  # while other workers run the last trials
+_MANY = 4  # workers: of more, each asks more rarely, or their questions would keep the others from their work
 
 
 class Worker:
@@ -50,6 +55,10 @@ class Worker:
         self.name = name or worker_name(os.getpid())
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
+        self._stop: StopWatch | None = None
+        self._trains_long = (
+            False  # whether the last trial did; then connections are given back while the next one trains
+        )
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -58,7 +67,9 @@ class Worker:
             KeyboardInterrupt: the worker was interrupted; its trial is recorded as such.
         """
         with self._interruption.watched(PATIENCE_SECONDS):
-            search = self._work(SearchPhase(self._plan))
+            phase = SearchPhase(self._plan)
+            self._stop = StopWatch(phase.trials, self._plan.stop_seen)
+            search = self._work(phase)
             if self._plan.confirm.top and search.ranking and not self._stops():
                 self._work(ConfirmPhase(self._plan, search))
         self._interruption.check()
@@ -72,13 +83,15 @@ class Worker:
             self._show(News(self.name, phase.name, trial=number, standing=counts, best=phase.best(standing)))
             if trial is not None:
                 ending = self._run(phase, trial)
+                self._give_back()
                 if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
                     how = "was" if ending.reason == GIVEN_UP else "failed:"
                     self._show(News(self.name, phase.name, failure=f"trial {trial.number} {how} {ending.reason}"))
             elif standing.running == 0 or self._plan.is_late():
                 return standing
             else:
-                time.sleep(_POLL_SECONDS)
+                give_back_connections()
+                time.sleep(_POLL_SECONDS * max(1.0, self._plan.workers / _MANY))
             if self._stops():
                 return standing
 
@@ -100,7 +113,7 @@ class Worker:
 
                 self._plan.jobs.run(setting, task, place.number, place.subdir)
             except Exception as error:  # of the job; what its task raises does not get here
-                ending = Ending(TrialState.FAIL, one_line(error))
+                ending = Ending(TrialState.FAIL, INTERRUPTED if is_lost(error) else one_line(error))
                 tell_ending(phase.trials, trial, ending)
         return ending
 
@@ -116,9 +129,23 @@ class Worker:
             ending = Ending(TrialState.FAIL, one_line(error))
             tell_ending(phase.trials, trial, ending)
             return ending
-        ending = self._end_training(phase, trial, run, place)
+        checkpoints = Checkpoints(
+            run.config.checkpoint,
+            self._store,
+            known=dict(trial.user_attrs.get(CHECKPOINTS, {})),
+            announce=lambda known: trial.set_user_attr(CHECKPOINTS, known),
+            evaluations=_count_evaluations(run, place),
+            seeds=max(1, len(place.seeds)),
+        )
+        started = time.monotonic()
+        self._give_back()
+        ending = self._end_training(phase, trial, run, place, checkpoints)
+        self._trains_long = time.monotonic() - started > BEAT_SECONDS
         with short_waits() if self._stops() else nullcontext():
-            return self._record_ending(phase, trial, run, ending)
+            recorded = self._record_ending(phase, trial, run, ending)
+        if recorded.reason not in (INTERRUPTED, GIVEN_UP):
+            checkpoints.drop()
+        return recorded
 
     def _record_ending(self, phase: Phase, trial: Trial, run: OpenRun, recorded: Ending) -> Ending:
         ending, run_id = recorded, run.tracked.run_id
@@ -135,11 +162,12 @@ class Worker:
         run.end(ending.run_status, {} if ending is recorded else ending.tags)
         return ending
 
-    def _end_training(self, phase: Phase, trial: Trial, run: OpenRun, place: TrialPlace) -> Ending:
+    def _end_training(
+        self, phase: Phase, trial: Trial, run: OpenRun, place: TrialPlace, checkpoints: Checkpoints
+    ) -> Ending:
         """Train a trial until it ends, in whatever way."""
         evaluations = itertools.count(1)  # what pruners count in: steps differ between trials
-        each = run.config.task.evaluations
-        in_all = each * max(1, len(place.seeds)) if each else None
+        in_all = _count_evaluations(run, place)
 
         def report(step: int, dev_loss: float, first_seed: bool = True) -> None:
             evaluation = next(evaluations)
@@ -148,12 +176,16 @@ class Worker:
                 # Losses with one seed compare; so a trial is pruned while it trains with its first seed, or not at all.
                 if first_seed and phase.report(trial, evaluation, dev_loss):
                     raise TrialPruned(f"pruned at step {step}")
+                self._give_back()
             if evaluation != in_all and (self._plan.is_late() or self._stops()):
                 raise Stopped
 
         try:
             with self._interruption.allowed():
-                outcome = train_seeds(run, place, self._store, report) if place.seeds else run.train(report)
+                if place.seeds:
+                    outcome = train_seeds(run, place, self._store, report, checkpoints)
+                else:
+                    outcome = run.train(report, checkpoints)
         except BaseException as error:
             if isinstance(error, Diverged):
                 # Told as the worst of pruned trials: the sampler learns from it, and it can never win.
@@ -166,12 +198,25 @@ class Worker:
 
     def _may_start(self, phase: Phase, standing: Standing) -> bool:
         """Whether the phase may take a trial, and it is not known already how that would end."""
+        if self._stop is not None and self._stop.request(at_once=True):
+            return False
         if phase.name == "search" and common_failure(standing, self._plan.ended_before, self._plan.space.distributions):
             return False
         return phase.may_start(standing)
 
+    def _give_back(self) -> None:
+        if self._trains_long:
+            give_back_connections()
+
     def _stops(self) -> bool:
-        return self._interruption.times > 0 or not self._goes_on()
+        is_asked = self._stop is not None and self._stop.request() is not None
+        return self._interruption.times > 0 or is_asked or not self._goes_on()
+
+
+def _count_evaluations(run: OpenRun, place: TrialPlace) -> int | None:
+    """How many times a trial reports, with all of its seeds; None where its task does not say."""
+    each = run.config.task.evaluations
+    return each * max(1, len(place.seeds)) if each else None
 
 
 def worker_name(pid: int, token: str | None = None) -> str:

@@ -15,6 +15,7 @@ from makemore.train import TrainConfig
 from sweeps.config.reading import build, container, read_node
 from sweeps.config.targets import find_class
 from sweeps.errors import RequestError
+from sweeps.task.checkpoint_config import CheckpointConfig
 from sweeps.task.items import Items, deal_items
 from sweeps.task.language_model.models import read_model
 from sweeps.task.language_model.sources import DataConfig
@@ -36,9 +37,11 @@ _ROOT_KEYS = (
     "looks",
     "format",
     "run",
+    "hooks",
     "hydra",
 )
 _LANGUAGE_MODEL_KEYS = ("model", "optimizer", "schedule", "train", "device")
+_KEYS_OF_ALL_TASKS = ("train.evaluations", "train.checkpoint")  # pruners count in the first
 _NOT_IN_DIGEST = ("data.path",)  # the content of a user's file counts, not its path
 
 
@@ -50,6 +53,7 @@ class RunConfig:
     task: Task
     split: SplitConfig
     seed: int
+    checkpoint: CheckpointConfig
 
     def params(self) -> dict[str, Any]:
         """Flat dotted keys, spelled as on the command line: {"model": "mlp", "model.block_size": 3, ...}."""
@@ -106,15 +110,17 @@ def read_run_config(cfg: DictConfig) -> RunConfig:
                 "task._target_=MODULE.CLASS"
             )
         task = _read_language_model(cfg)
-        return RunConfig(LANGUAGE_MODEL, task, SplitConfig(task.data.split, task.data.split_seed), seed)
+        split = SplitConfig(task.data.split, task.data.split_seed)
+        return RunConfig(LANGUAGE_MODEL, task, split, seed, _read_checkpoint(cfg))
     kind = find_class("task", node.pop("_target_"), Task)
     name = str(node.pop("name", None) or kind.__name__)
     for needed in ("read", "build", "train", "losses"):
         if getattr(kind, needed) is getattr(Task, needed):
             raise RequestError(f"task={name}: {kind.__name__} has no method {needed}; a task needs it")
     data = container(cfg, "data")
-    split = build(_OwnSplit, "data", {key: data.get(key) for key in ("split", "split_seed")})
-    return RunConfig(name, build(kind, "task", node, name), SplitConfig(split.split, split.split_seed), seed)
+    own_split = build(_OwnSplit, "data", {key: data.get(key) for key in ("split", "split_seed")})
+    split = SplitConfig(own_split.split, own_split.split_seed)
+    return RunConfig(name, build(kind, "task", node, name), split, seed, _read_checkpoint(cfg))
 
 
 def check_overrides(config: RunConfig, overrides: Iterable[str]) -> None:
@@ -123,7 +129,7 @@ def check_overrides(config: RunConfig, overrides: Iterable[str]) -> None:
         return
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        if key.partition(".")[0] in _LANGUAGE_MODEL_KEYS and key != "train.evaluations":  # pruners count in these
+        if key.partition(".")[0] in _LANGUAGE_MODEL_KEYS and key not in _KEYS_OF_ALL_TASKS:
             raise RequestError(
                 f"{key} has no effect with task={config.task_name}; its keys are {', '.join(config.params())}"
             )
@@ -158,7 +164,7 @@ def _read_language_model(cfg: DictConfig) -> LanguageModel:
             model=model,
             optimizer=_read_named(OPTIMIZERS, cfg, "optimizer"),
             schedule=_read_named(SCHEDULES, cfg, "schedule"),
-            training=read_node(TrainConfig, cfg, "train"),
+            training=build(TrainConfig, "train", _without_checkpoint(cfg)),
             device=device,
         )
     except LimitError as error:
@@ -168,6 +174,19 @@ def _read_language_model(cfg: DictConfig) -> LanguageModel:
 @dataclass(frozen=True)
 class _Device:
     device: str
+
+
+def _without_checkpoint(cfg: DictConfig) -> dict[str, Any]:
+    """The values of `train` that decide a model's weights."""
+    return {key: value for key, value in container(cfg, "train").items() if key != "checkpoint"}
+
+
+def _read_checkpoint(cfg: DictConfig) -> CheckpointConfig:
+    """The key train.checkpoint, which records of older versions lack."""
+    config: CheckpointConfig = build(
+        CheckpointConfig, "train", {"checkpoint": OmegaConf.select(cfg, "train.checkpoint")}
+    )
+    return config
 
 
 def _read_named(table: dict[str, Any], cfg: DictConfig, group: str) -> Any:

@@ -1,7 +1,7 @@
 """The interface of a task. A user's own task extends `Task`; the shipped task is in `language_model/`."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -11,12 +11,30 @@ from torch import Tensor, nn
 from sweeps.errors import RequestError
 from sweeps.task.weights import read_weights, write_weights
 
+State = Mapping[str, Any]
+
+
+def resumed_state(report: "Report") -> State | None:
+    """The state that an earlier attempt at the same training reported last; None where training begins.
+
+    What was reported up to then is known: training goes on behind it.
+    """
+    state: State | None = getattr(report, "resumed_state", None)
+    return state
+
 
 class Report(Protocol):
     """The function that training calls after each evaluation."""
 
-    def __call__(self, step: int, dev_loss: float, **metrics: float) -> None:
-        """Record the dev loss and further metrics of a step; an exception that this raises must end the training."""
+    def __call__(
+        self, step: int, dev_loss: float, *, state: Callable[[], State] | None = None, **metrics: float
+    ) -> None:
+        """Record the dev loss and further metrics of a step; an exception that this raises must end the training.
+
+        Args:
+            state: gives all that training needs to go on from this step: tensors, numbers and texts in dicts, lists
+                and tuples. It is called now, or not at all.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +96,8 @@ class Task:
 
         Args:
             report: call it as report(step, dev_loss) after each evaluation of dev. It raises to end the run: where
-                the study prunes the trial, and `Diverged` if dev_loss is NaN or infinite.
+                the study prunes the trial, and `Diverged` if dev_loss is NaN or infinite. With a `state` of training,
+                a trial whose worker dies is tried again from there: see `resumed_state`.
         """
         raise NotImplementedError
 

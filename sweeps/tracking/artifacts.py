@@ -4,6 +4,7 @@ from pathlib import Path
 
 import mlflow.artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from sweeps.errors import RequestError
 from sweeps.tracking.store import TrackingStore
@@ -35,3 +36,9 @@ def find_artifact(store: TrackingStore, run_id: str, name: str) -> Path | None:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=name, tracking_uri=store.uri))
     except (MlflowException, OSError):
         return None
+
+
+def remove_artifact(store: TrackingStore, run_id: str, name: str) -> None:
+    """Delete a run's file; nothing happens where there is none."""
+    location = str(store.client.get_run(run_id).info.artifact_uri)
+    get_artifact_repository(location, tracking_uri=store.uri).delete_artifacts(name)  # type: ignore[no-untyped-call]

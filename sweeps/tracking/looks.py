@@ -21,7 +21,7 @@ def log_look(
     claim: Mapping[str, Any],
     result: Mapping[str, Any],
     texts: Mapping[str, str],
-    figure: "Figure",
+    figure: "Figure | None",
 ) -> None:
     """Copy a look to a run of kind "final_test" under the study's run, unless that has been done.
 
@@ -46,7 +46,8 @@ def log_look(
     run.log_metrics(metrics)
     for name, text in texts.items():
         store.client.log_text(run.run_id, text, name)
-    store.client.log_figure(run.run_id, figure, "report.png", save_kwargs={"dpi": 80})
+    if figure is not None:
+        store.client.log_figure(run.run_id, figure, "report.png", save_kwargs={"dpi": 80})
     run.end("FINISHED", {"claim_hash": result["claim"]})
 
 

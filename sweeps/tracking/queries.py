@@ -5,10 +5,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from mlflow.entities import LifecycleStage, Run, ViewType
 
 from sweeps.config.names import check_study_name, is_study_name
+from sweeps.connections import patiently
 from sweeps.databases import hide_password
 from sweeps.errors import RequestError
 from sweeps.tracking.datasets import recorded_digest
@@ -194,7 +196,8 @@ def _search(
 ) -> Iterator[RunRecord]:
     view, token = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY, None
     while True:
-        page = store.client.search_runs(experiments, filter_string, view, page_size, page_token=token)
+        query = partial(store.client.search_runs, experiments, filter_string, view, page_size, page_token=token)
+        page = patiently(query)
         yield from (run for run in map(_record, page) if kind in (None, run.kind))
         token = page.token
         if not token:

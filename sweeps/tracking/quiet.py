@@ -1,5 +1,6 @@
 """MLflow's settings: its notices switched off, its waits bounded. This module imports nothing that imports MLflow."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ _QUIET = {
 _WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5"}
 _SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
+# It reads this when it makes an engine.
+_ONE_CONNECTION = {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "SingletonThreadPool"}
+
 
 def quiet_mlflow() -> None:
     """Switch off MLflow's telemetry, notices and progress bars, in this process and in those that it starts.
@@ -22,6 +26,8 @@ def quiet_mlflow() -> None:
     others when it needs them. A variable that the user has set keeps its value.
     """
     _set_defaults(_QUIET)
+    # It prints a traceback of what it also raises, when a database is away.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def bound_waits() -> None:
@@ -35,8 +41,24 @@ def bound_waits() -> None:
 @contextmanager
 def short_waits() -> Iterator[None]:
     """While inside, a call to a server that does not answer fails after a few seconds: somebody wants to stop."""
-    before = {name: os.environ.get(name) for name in _SHORT_WAITS}
-    os.environ.update(_SHORT_WAITS)
+    with _set(_SHORT_WAITS):
+        yield
+
+
+@contextmanager
+def one_connection() -> Iterator[None]:
+    """While inside, MLflow makes engines that hold one connection for each thread.
+
+    MLflow opens a session within a session, to read before it writes; by default each has a connection of its own.
+    """
+    with _set(_ONE_CONNECTION):
+        yield
+
+
+@contextmanager
+def _set(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:

@@ -134,7 +134,7 @@ def register_champion(store: TrackingStore, claim: Mapping[str, Any], result: Ma
 
     Args:
         claim: of the look: study, trial, run_id, weights_digest, source, look and split_digest, among others.
-        result: of the look: test_loss, among others.
+        result: of the look: test_loss, among others; a model whose test loss is None does not become the champion.
     """
     keys = ("study", "trial", "run_id", "weights_digest", "source", "source_digest")
     winner = WinningRun(*(claim[key] for key in keys))
@@ -143,7 +143,8 @@ def register_champion(store: TrackingStore, claim: Mapping[str, Any], result: Ma
     for key, value in tags.items():
         store.client.set_model_version_tag(version.name, version.version, key, str(value))
     aliases = store.client.get_registered_model(version.name).aliases
-    if int(aliases.get(_CHAMPION, 0)) < int(version.version):  # a later look may have made another the champion
+    later = int(aliases.get(_CHAMPION, 0)) < int(version.version)  # a later look may have made another the champion
+    if later and result["test_loss"] is not None:
         store.client.set_registered_model_alias(version.name, _CHAMPION, version.version)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
+from sweeps.connections import patiently
 from sweeps.errors import hide_passwords
 from sweeps.task.items import Items
 from sweeps.tracking.datasets import dataset_input
@@ -53,7 +55,8 @@ class TrackedRun:
         """Send params at once; none may have been sent with another value. Long values are cut."""
         rows = [Param(key, hide_passwords(str(value))[:_MOST_CHARACTERS]) for key, value in params.items()]
         for first in range(0, len(rows), _MOST_PARAMS):
-            self.client.log_batch(self.run_id, params=rows[first : first + _MOST_PARAMS])
+            batch = rows[first : first + _MOST_PARAMS]
+            patiently(partial(self.client.log_batch, self.run_id, params=batch))
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Keep tags, and send them with the next metrics. The reason why a run is not complete is its description."""
@@ -78,7 +81,7 @@ class TrackedRun:
         """A folder whose files are stored with the run at the end; if the body raises, none of them are."""
         with tempfile.TemporaryDirectory(prefix="makemore-") as folder:
             yield Path(folder)
-            self.client.log_artifacts(self.run_id, folder)
+            patiently(lambda: self.client.log_artifacts(self.run_id, folder))
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -101,13 +104,14 @@ class TrackedRun:
         """Send what is kept and close the run as FINISHED, FAILED or KILLED."""
         self.log_tags(tags or {})
         self.flush()
-        self.client.set_terminated(self.run_id, status)
+        patiently(lambda: self.client.set_terminated(self.run_id, status))
 
     def flush(self) -> None:
         """Send what is kept; what cannot be sent is kept for the next time."""
         tags = [RunTag(key, value) for key, value in self._waiting_tags.items()]
         while self._waiting or tags:
-            self.client.log_batch(self.run_id, metrics=self._waiting[:_MOST_METRICS], tags=tags)
+            # Nothing is recorded twice: a metric is known by its step and its time.
+            patiently(partial(self.client.log_batch, self.run_id, metrics=self._waiting[:_MOST_METRICS], tags=tags))
             del self._waiting[:_MOST_METRICS]
             tags = []
         self._waiting_tags = {}
@@ -138,11 +142,15 @@ def start_run(
     all_tags = {"kind": kind, **version_tags(), **tags}
     if parent_id:
         all_tags["mlflow.parentRunId"] = parent_id
-    created = store.client.create_run(store.experiment_id, tags=all_tags, run_name=name[:_MOST_OF_NAME])
+    # A run whose creation was recorded though no answer came stays RUNNING, until the runs of dead workers are closed.
+    created = patiently(
+        lambda: store.client.create_run(store.experiment_id, tags=all_tags, run_name=name[:_MOST_OF_NAME])
+    )
     run = TrackedRun(store.client, created.info.run_id, store.uri, store.system_metrics)
     run.log_params(params)
     if items is not None:
-        store.client.log_inputs(run.run_id, [dataset_input(items, part) for part in parts])
+        inputs = [dataset_input(items, part) for part in parts]
+        patiently(lambda: store.client.log_inputs(run.run_id, inputs))
     return run
 
 
@@ -167,5 +175,5 @@ def open_ladder_run(store: TrackingStore, ladder: str, items: Items) -> TrackedR
 
 
 def _reopen(store: TrackingStore, run: RunRecord) -> TrackedRun:
-    store.client.update_run(run.run_id, "RUNNING")
+    patiently(lambda: store.client.update_run(run.run_id, "RUNNING"))
     return TrackedRun(store.client, run.run_id)

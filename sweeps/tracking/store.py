@@ -35,6 +35,7 @@ from sweeps.databases import (
 )
 from sweeps.errors import RequestError, hide_passwords
 from sweeps.tracking.locations import local_path, mend_locations
+from sweeps.tracking.quiet import one_connection
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,13 @@ def _open(uri: str, experiment_name: str, artifact_root: str | None, create: boo
                 prepare_sqlite(uri, _make_tables)
             elif not server and not has_table(uri, "experiments"):
                 raise NoRecords(f"tracking.uri is {shown}; there are no records yet: start with makemore sweep")
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            with nullcontext() if server or database else one_connection():
+                client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+                if not server:
+                    _adopt_engines(uri)
             experiment = client.get_experiment_by_name(experiment_name)
             if experiment is None and create:
                 experiment = _create_experiment(client, experiment_name, artifact_root)
-            if not server:
-                _adopt_engines(uri)
         if experiment is not None and database is not None and experiment.artifact_location != artifact_root:
             mend_locations(uri, database, original_file(database).parent, experiment.experiment_id)
     except (MlflowException, SQLAlchemyError, CommandError, ImportError) as error:

@@ -9,7 +9,9 @@ WEIGHTS_DEV_LOSS = "weights_dev_loss"  # of the weights that were kept; the tria
 RETRY_OF = "retry_of"  # the number of the failed trial whose setting is tried again
 ATTEMPT = "attempt"  # at that setting: 1, 2, ...
 TAKEN_FROM = "taken_from"  # the study and the trial that a trial was copied from; it counts for the sampler alone
+SEARCHED_WITH = "searched_with"  # of a study: the samplers and pruners of all its sweeps, as "random/none"
 ASKED = "asked"  # of a study: the total of trials that its last sweep was to bring it to
+CHECKPOINTS = "checkpoints"  # for each seed, the run in MLflow that has the last checkpoint; its retry has the same
 WORKER_DIED = "killed"  # the worker died while the process that started it lived
 
 # Why a trial failed or was pruned. Optuna takes no attributes of a trial that has ended, so the reason is written

@@ -12,15 +12,20 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.trials.attributes import ATTEMPT, PURPOSE, RETRY_OF, WORKER, WORKER_DIED
+from sweeps.trials.attributes import ATTEMPT, CHECKPOINTS, PURPOSE, RETRY_OF, WORKER, WORKER_DIED
 from sweeps.trials.standing import Standing, needs_retry
 
 
-def settle_dead_trials(study: Study) -> Standing:
-    """The study's standing, once every dead trial is marked as failed and every retry is queued."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        fail_stale_trials(study)  # those without a heartbeat
+def settle_dead_trials(study: Study, beats_count: bool = True) -> Standing:
+    """The study's standing, once every dead trial is marked as failed and every retry is queued.
+
+    Args:
+        beats_count: False where a missing heartbeat does not mean that the worker is dead.
+    """
+    if beats_count:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            fail_stale_trials(study)
     standing = _read(study)
     half_taken = [trial for trial in standing.trials if _is_half_taken(trial)]
     for trial in half_taken:
@@ -42,7 +47,7 @@ def _queue_retries(study: Study, standing: Standing) -> bool:
     to_retry = [trial for trial in standing.trials if needs_retry(trial) and trial.number not in retried]
     for trial in to_retry:
         setting = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        attributes = {key: value for key, value in trial.user_attrs.items() if key in PURPOSE}
+        attributes = {key: value for key, value in trial.user_attrs.items() if key in (*PURPOSE, CHECKPOINTS)}
         attempt = trial.user_attrs.get(ATTEMPT, 1) + (WORKER_DIED in trial.user_attrs)
         study.enqueue_trial(setting, user_attrs={**attributes, RETRY_OF: trial.number, ATTEMPT: attempt})
     return bool(to_retry)

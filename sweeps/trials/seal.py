@@ -4,9 +4,10 @@ Here are the table of looks and what trials read of it; what is written to it, a
 """
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, select
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, Text, select
 
 CLAIM = "claim"
 
@@ -41,9 +42,9 @@ def create_looks(engine: Engine) -> None:
     _METADATA.create_all(engine)
 
 
-def read_seal(engine: Engine, study: str) -> Seal | None:
+def read_seal(database: Engine | Connection, study: str) -> Seal | None:
     """The seal of a study; None while it may take trials."""
-    with engine.connect() as connection:
+    with database.connect() if isinstance(database, Engine) else nullcontext(database) as connection:
         claim = connection.execute(select(LOOKS.c.record).where(LOOKS.c.event == f"{CLAIM} {study}")).scalar()
     if claim is None:
         return None

@@ -4,19 +4,35 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
-from sweeps.databases import adopt_engine, hide_password, prepare_sqlite
+from sweeps.connections import PATIENCE_SECONDS, ConnectionLost, give_back_connection, is_lost, patiently
+from sweeps.databases import (
+    adopt_engine,
+    hide_password,
+    lock_transaction,
+    prepare_sqlite,
+    sqlite_file,
+)
 from sweeps.errors import RequestError
 from sweeps.trials.seal import create_looks
 
 BEAT_SECONDS = 5
-_GRACE_SECONDS = 15  # without a heartbeat, by the database's clock, until a trial counts as dead
+GRACE_SECONDS = 15  # without a heartbeat, by the database's clock, until a trial counts as dead
+# Threads take turns with it, and wait as long for one another as for the server.
+_ONE_CONNECTION = {"pool_size": 1, "max_overflow": 0, "pool_timeout": PATIENCE_SECONDS, "pool_pre_ping": True}
+_open: dict[str, RDBStorage] = {}  # by URL
+_alone_in_process = threading.Lock()
 UNUSABLE = (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError)  # what Optuna raises for a bad database
+AWAY = (SQLAlchemyError, StorageInternalError)  # what is raised where a database is busy or away for a moment
 
 
 def quiet_optuna() -> None:
@@ -27,22 +43,72 @@ def quiet_optuna() -> None:
 def open_storage(url: str, create: bool = False) -> RDBStorage:
     """Optuna's storage at a resolved URL.
 
+    A process has one storage for a PostgreSQL database, with one connection; a fork of the process goes on with it.
+
     Args:
         create: whether a database without tables is given them; only while inside `locked(url, "schema")`.
 
     Raises:
         RequestError: the database cannot be used.
     """
+    if is_open(url):
+        return _open[url]
+    shares = sqlite_file(url) is None
     try:
         if create:
             prepare_sqlite(url, _make_tables)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
-            storage = RDBStorage(url, heartbeat_interval=BEAT_SECONDS, grace_period=_GRACE_SECONDS)
+        storage = patiently(lambda: _open_shared(url)) if shares else _storage(url)
     except UNUSABLE as error:
         raise unusable(url, error) from None
     adopt_engine(storage.engine)
+    if shares:
+        _open[url] = storage
     return storage
+
+
+def _open_shared(url: str) -> RDBStorage:
+    _storage(url, {"poolclass": NullPool})  # makes or checks the tables, which takes two connections at once
+    return _storage(url, dict(_ONE_CONNECTION), skip_table_creation=True, skip_compatibility_check=True)
+
+
+def _storage(url: str, engine_kwargs: dict[str, Any] | None = None, **options: Any) -> RDBStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats
+        return RDBStorage(url, engine_kwargs, heartbeat_interval=BEAT_SECONDS, grace_period=GRACE_SECONDS, **options)
+
+
+def is_open(url: str) -> bool:
+    """Whether this process has opened the storage of a PostgreSQL database, whose tables are then there."""
+    return url in _open
+
+
+@contextmanager
+def one_transaction(storage: RDBStorage, purpose: str) -> Iterator[Connection]:
+    """While inside, nobody else holds the lock for this purpose, and all that Optuna does is one transaction.
+
+    It is for PostgreSQL. The lock, what is read under it and what is written take one connection, and are committed as
+    a whole or not at all. The other threads of this process wait before they beat.
+    """
+    with _alone_in_process:
+        storage.remove_session()
+        with storage.engine.begin() as connection:
+            lock_transaction(connection, purpose)
+            storage.scoped_session.configure(bind=connection, join_transaction_mode="create_savepoint")
+            try:
+                yield connection
+            except Exception as error:
+                if connection.invalidated and not is_lost(error):  # Optuna tried again, on a connection that was gone
+                    raise ConnectionLost("the connection to the database was lost") from error
+                raise
+            finally:
+                storage.remove_session()
+                storage.scoped_session.configure(bind=storage.engine, join_transaction_mode="conditional_savepoint")
+
+
+def has_heard_beats(connection: Connection) -> bool:
+    """Whether a PostgreSQL server has been up for so long that every living worker has beaten since."""
+    up = text("select clock_timestamp() - pg_postmaster_start_time() > make_interval(secs => :seconds)")
+    return bool(connection.execute(up, {"seconds": GRACE_SECONDS}).scalar())
 
 
 def _make_tables(url: str) -> None:
@@ -65,10 +131,12 @@ def beating(storage: RDBStorage, trial_id: int, seconds: float = BEAT_SECONDS) -
 
     def beat() -> None:
         while not done.wait(seconds):
-            # A database may be busy or away for a moment; the next beat will do.
-            with suppress(SQLAlchemyError, StorageInternalError):
+            with _alone_in_process, suppress(*AWAY):  # the next beat will do
                 storage.record_heartbeat(trial_id)
             storage.remove_session()  # of this thread
+            if is_open(storage.url):
+                with suppress(SQLAlchemyError):
+                    give_back_connection(storage.engine)  # a training that takes long needs none between two beats
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

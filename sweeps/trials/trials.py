@@ -5,6 +5,7 @@ the few milliseconds in which dead trials are settled, the others counted and a 
 later.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,14 +16,25 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.engine import Connection
 
+from sweeps.connections import patient, patiently
 from sweeps.databases import has_table, hide_password, locked
 from sweeps.errors import RequestError
 from sweeps.trials.attributes import TAKEN_FROM, WORKER, WORKER_DIED
 from sweeps.trials.dead import mark_failed, settle_dead_trials
 from sweeps.trials.seal import LOOKS, create_looks, read_seal
 from sweeps.trials.standing import Standing
-from sweeps.trials.storage import BEAT_SECONDS, UNUSABLE, beating, open_storage, unusable
+from sweeps.trials.storage import (
+    BEAT_SECONDS,
+    UNUSABLE,
+    beating,
+    has_heard_beats,
+    is_open,
+    one_transaction,
+    open_storage,
+    unusable,
+)
 
 
 class GivenUp(Exception):
@@ -49,28 +61,61 @@ class Trials:
             KeyError: there is no such study, and none was to be made.
         """
         self.url, self.name = url, name
+        self._sampler, self._pruner = sampler, pruner
+        self._transaction: Connection | None = None  # while alone in a PostgreSQL database
+        self._undone = False  # whether what was done while alone may have been undone
         # Two processes that make one database at once break it.
-        with locked(url, "schema") if create else nullcontext():
+        with locked(url, "schema") if create and not is_open(url) else nullcontext():
             self.storage = open_storage(url, create)
             if create:
-                optuna.create_study(study_name=name, storage=self.storage, direction="minimize", load_if_exists=True)
-                create_looks(self.storage.engine)  # a database from before there were looks has no table of them
+                patiently(self._create)
         self._may_be_sealed = create or has_table(url, LOOKS.name)
-        self.study = optuna.load_study(study_name=name, storage=self.storage, sampler=sampler, pruner=pruner)
-        self._study_id = self.storage.get_study_id_from_name(name)
+        self.study = patiently(self._load)
+        self.study_id = patiently(lambda: self.storage.get_study_id_from_name(name))
 
+    def _create(self) -> None:
+        optuna.create_study(study_name=self.name, storage=self.storage, direction="minimize", load_if_exists=True)
+        create_looks(self.storage.engine)  # a database from before there were looks has no table of them
+
+    def _load(self) -> optuna.Study:
+        return optuna.load_study(study_name=self.name, storage=self.storage, sampler=self._sampler, pruner=self._pruner)
+
+    @patient
     def standing(self) -> Standing:
         """How far the study is."""
+        self._forget_what_was_undone()
         return Standing(self.study.get_trials(deepcopy=False))
 
     @contextmanager
     def alone(self) -> Iterator[Standing]:
-        """While inside, no other process takes, queues or buries a trial; dead trials are settled before."""
-        with locked(self.url, f"study {self.name}"):
-            yield settle_dead_trials(self.study)
+        """While inside, no other process takes, queues or buries a trial; dead trials are settled before.
 
+        On PostgreSQL, what is done inside is done as a whole or not at all.
+        """
+        purpose = f"study {self.name}"
+        if self.storage.engine.dialect.name != "postgresql":
+            with locked(self.url, purpose):
+                yield settle_dead_trials(self.study)
+            return
+        self._forget_what_was_undone()
+        self._undone = True
+        with one_transaction(self.storage, purpose) as connection:
+            self._transaction = connection
+            try:
+                yield settle_dead_trials(self.study, has_heard_beats(connection))
+            finally:
+                self._transaction = None
+        self._undone = False
+
+    def _forget_what_was_undone(self) -> None:
+        """Load the study again if a transaction was undone: Optuna remembers the trials that it read in it."""
+        if self._undone and self._transaction is None:
+            self.study, self._undone = patiently(self._load), False
+
+    @patient
     def take(self, worker: str, may_start: Callable[[Standing], bool]) -> tuple[Trial | None, Standing]:
         """A trial to run, queued or new, and how the study stood; no trial where `may_start` says so."""
+        asked = time.monotonic()
         with self.alone() as standing:
             self.check_open()
             if not may_start(standing):
@@ -80,11 +125,15 @@ class Trials:
                 trial = self.study.ask()
             self.storage.record_heartbeat(self._id(trial.number))
             trial.set_user_attr(WORKER, worker)  # last: a running trial without it was only half taken
+        if (
+            time.monotonic() - asked > BEAT_SECONDS / 2
+        ):  # PostgreSQL dates the first beat to when the lock was asked for
+            self.storage.record_heartbeat(self._id(trial.number))
         return trial, standing
 
     def check_open(self) -> None:
         """Raise RequestError if the test split has been looked at for the study's winner."""
-        if self._may_be_sealed and (seal := read_seal(self.storage.engine, self.name)):
+        if self._may_be_sealed and (seal := read_seal(self._transaction or self.storage.engine, self.name)):
             raise RequestError(
                 f"study.name is {self.name}; its winner's one look at the test split was taken by {seal.who} on "
                 f"{seal.when}, so it takes no more trials; give another study.name"
@@ -106,10 +155,10 @@ class Trials:
             GivenUp: the trial has been marked as failed.
         """
         try:
-            trial.report(dev_loss, resource)
+            patiently(lambda: trial.report(dev_loss, resource))
         except UpdateFinishedTrialError:
             raise GivenUp from None
-        return trial.should_prune()
+        return patiently(trial.should_prune)
 
     def tell(
         self,
@@ -124,14 +173,21 @@ class Trials:
             GivenUp: it has been marked as failed before.
         """
         try:
-            for key, value in (attributes or {}).items():
-                trial.set_user_attr(key, value)
-            self.study.tell(trial, dev_loss, state)
+            patiently(lambda: self._tell(trial, state, dev_loss, attributes or {}))
         except (UpdateFinishedTrialError, ValueError):  # how Optuna says that a trial has ended
-            if self.standing().trials[trial.number].state.is_finished():
+            ended = self.standing().trials[trial.number].state
+            if ended == state != TrialState.FAIL:  # this was told; the connection was lost before the answer came
+                return
+            if ended.is_finished():
                 raise GivenUp from None
             raise
 
+    def _tell(self, trial: Trial, state: TrialState, dev_loss: float | None, attributes: Mapping[str, object]) -> None:
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+        self.study.tell(trial, dev_loss, state)
+
+    @patient
     def bury(self, worker: str) -> None:
         """Mark the running trials of a dead worker as failed."""
         with self.alone() as standing:
@@ -149,7 +205,7 @@ class Trials:
 
     def _id(self, number: int) -> int:
         """The storage's id of a trial."""
-        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
 
 
 def open_trials(name: str, url: str, create: bool = True) -> Trials:

@@ -51,7 +51,7 @@ def test_every_command_explains_itself(makemore: Makemore, workdir: Path, comman
 
 NAMES = [f"{group}.name" for group in ("task", "data", "model", "optimizer", "schedule")]  # chosen as GROUP=NAME
 ONE = ("space.params", "space.conditions", "pruner.wrapped_pruner")  # keys of no fixed keys
-OF_STUDIES = ("study.", "space.", "sampler.", "pruner.")
+OF_STUDIES = ("study.", "space.", "sampler.", "pruner.", "hooks.")
 
 
 def keys_of(node: DictConfig, prefix: str = "") -> Iterator[str]:

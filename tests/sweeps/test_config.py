@@ -35,7 +35,7 @@ def test_every_file_of_the_tree_composes_into_a_run() -> None:
         extra = ["data.path=towns.txt"] if path.stem == "file" else []
         read_run_config(config(*overrides, *extra))
         composed += 1
-    assert composed == 50
+    assert composed == 51
 
 
 def test_a_space_says_how_its_trials_train() -> None:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import Makemore, call
 from fake_tasks import FAKE
+from sqlalchemy.exc import OperationalError
 
 import sweeps.look.evaluation
 import sweeps.look.final_test
@@ -231,6 +232,10 @@ def test_at_a_terminal_it_says_what_it_is_about_to_do_and_asks(
     answer = makemore("final-test", "study.name=a")
     assert answer.code == code
     assert f"look 1 at these words, for study a, whose winner is trial {winner_of(study).number}" in answer.err
+    told = " ".join(answer.err.split())
+    assert "Expected from dev: a test loss with an interval of about +- " in told
+    assert "The strongest baseline is " in told
+    assert "Compared with: uniform, 2-gram counts, " in told
     assert len(records(study)) == (2 if code == 0 else 0)
 
 
@@ -326,7 +331,7 @@ def test_a_claim_for_other_weights_is_never_completed(makemore: Makemore, study:
     refuse_everything(makemore(*LOOK), "its look was claimed for weights_digest 000")
 
 
-def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -> None:
+def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None, storage: Sequence[str]) -> None:
     """Run the command; note each reading of the split in a file; die before or after a step."""
     os.chdir(folder)
     read = held_out.read_test_items
@@ -352,7 +357,7 @@ def look_in_a_process(folder: Path, reads: Path, kill: tuple[str, str] | None) -
 
         setattr(place, name, deadly)
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        code = run([*LOOK, *STORAGE])
+        code = run([*LOOK, *storage])
     os._exit(code)
 
 
@@ -378,11 +383,15 @@ def child(folder: Path, kill: tuple[str, str] | None = None) -> int | None:
     return children(folder, 1, kill)[0]
 
 
-def children(folder: Path, count: int, kill: tuple[str, str] | None = None) -> list[int | None]:
-    """Exit codes of so many processes that run the command at once."""
+def children(
+    folder: Path, count: int, kill: tuple[str, str] | None = None, storages: Sequence[str] = ()
+) -> list[int | None]:
+    """Exit codes of so many processes that run the command at once, by turns with each of the storages."""
     context = multiprocessing.get_context("fork")
-    arguments = (folder, folder / "reads", kill)
-    processes = [context.Process(target=look_in_a_process, args=arguments) for _ in range(count)]
+    arguments = [
+        (folder, folder / "reads", kill, [*STORAGE, *storages[number % 2 : number % 2 + 1]]) for number in range(count)
+    ]
+    processes = [context.Process(target=look_in_a_process, args=own) for own in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -448,6 +457,19 @@ def test_of_processes_that_race_exactly_one_looks(
     for count in [2] * (ROUNDS * 5 // 2) + [16]:
         start_again(finished, folder, "mlflow.db", "study.db")
         check_race(children(folder, count), folder)
+        assert kinds(folder) == {"claim": 1, "result": 1}
+
+
+@pytest.mark.slow
+def test_of_processes_that_race_through_a_link_and_its_file_exactly_one_looks(
+    makemore: Makemore, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_of(finished, tmp_path, monkeypatch)
+    (folder / "linked.db").symlink_to(folder / "mlruns/study.db")
+    storages = ("study.storage=sqlite:///mlruns/study.db", "study.storage=sqlite:///linked.db")
+    for _ in range(3):
+        start_again(finished, folder, "mlflow.db", "study.db")
+        check_race(children(folder, 4, storages=storages), folder)
         assert kinds(folder) == {"claim": 1, "result": 1}
 
 
@@ -537,6 +559,24 @@ def test_what_was_seen_is_shown_also_where_it_cannot_be_copied(
     assert makemore("looks").code == 1
     assert makemore(*LOOK).code == 3
     assert makemore("looks").code == 0
+
+
+def test_a_result_that_was_written_though_the_connection_broke_is_shown(
+    makemore: Makemore, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Looks.result
+
+    def broken_once(looks: Looks, content: dict[str, Any]) -> Any:
+        monkeypatch.setattr(Looks, "result", write)
+        write(looks, content)
+        raise OperationalError("commit", {}, Exception("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(Looks, "result", broken_once)
+    answer = makemore(*LOOK)
+    assert answer.code == 0, answer.err
+    assert "study.storage cannot be written now" in answer.err
+    assert json.loads(answer.out)["test_loss"] > 0
+    assert kinds(study) == {"claim": 1, "result": 1}
 
 
 def test_an_experiments_name_that_no_model_can_have_is_no_obstacle(makemore: Makemore, workdir: Path) -> None:

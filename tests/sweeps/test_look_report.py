@@ -19,6 +19,7 @@ import torch
 from conftest import Makemore, call
 from fake_tasks import FAKE
 from omegaconf import OmegaConf
+from scipy.stats import norm as normal
 from scipy.stats import t as student
 
 import sweeps.look.evaluation
@@ -239,27 +240,36 @@ def test_the_test_loss_and_what_belongs_to_it(result: dict[str, Any], made: Path
     assert result["gap"] == pytest.approx(loss - result["dev_loss"], abs=1e-6)
 
 
+COUNTED: dict[str, tuple[Callable[[Split, int, float], Callable[[str, str], float]], int, float]] = {
+    "2-gram counts": (additive, 2, 10 ** (1 / 8)),
+    "3-gram counts": (additive, 3, 10 ** (1 / 8)),
+    "4-gram counts": (additive, 4, 10 ** (1 / 8)),
+    "6-gram Kneser-Ney": (kneser_ney, 6, 10 / 9),
+}
+
+
+def baseline_losses(result: dict[str, Any], made: Path, split: Split, words: list[str]) -> dict[str, list[float]]:
+    """Each word's loss under each baseline, with the smoothing that the result names."""
+    amounts = {one["name"]: one["smoothing"] for one in result["baselines"]}
+    losses = {"uniform": [(len(word) + 1) * math.log(len(split.alphabet)) for word in words]}
+    for name, (kind, order, _) in COUNTED.items():
+        losses[name] = counted_losses(kind(split, order, amounts[name]), order, words)
+    first = trials(made)[0].user_attrs["run_id"]
+    return {**losses, "trial 0": losses_of(made, first, words)}
+
+
 def test_the_baselines(result: dict[str, Any], made: Path) -> None:
     split = Split()
     winner = losses_of(made, result["run_id"], split.test)
     found = {one["name"]: one for one in result["baselines"]}
-    models: dict[str, tuple[Callable[[Split, int, float], Callable[[str, str], float]], int, float]] = {
-        "2-gram counts": (additive, 2, 10 ** (1 / 8)),
-        "3-gram counts": (additive, 3, 10 ** (1 / 8)),
-        "4-gram counts": (additive, 4, 10 ** (1 / 8)),
-        "6-gram Kneser-Ney": (kneser_ney, 6, 10 / 9),
-    }
-    expected = {"uniform": [(len(word) + 1) * math.log(len(split.alphabet)) for word in split.test]}
-    for name, (kind, order, step) in models.items():
+    for name, (kind, order, step) in COUNTED.items():
         amount = found[name]["smoothing"]
-        expected[name] = counted_losses(kind(split, order, amount), order, split.test)
         tried = [amount / step, amount, amount * step] if kind is additive else [0.5, 0.7, amount]
         tried = [other for other in tried if 0.0009 < other < 101]
         dev = {other: mean(counted_losses(kind(split, order, other), order, split.dev), split.dev) for other in tried}
         assert min(dev, key=lambda other: dev[other]) == amount  # chosen by dev loss
-    first = trials(made)[0]
     assert result["first_trial"] == 0 != result["trial"]
-    expected["trial 0"] = losses_of(made, first.user_attrs["run_id"], split.test)
+    expected = baseline_losses(result, made, split, split.test)
     assert list(found) == list(expected)
     for name, losses in expected.items():
         one = found[name]
@@ -335,6 +345,32 @@ def test_of_many_trials_the_best_are_read_and_the_rest_is_said_to_be_left_out(
     assert (selection.trials, selection.left_out) == (2, 1)
     assert selection.in_words().endswith("] (among 2 trials, 1 worse ones left out)")
     assert selection.dev_loss == pytest.approx(min(trial.value or 0.0 for trial in trials(study)))
+
+
+def test_the_claim_declares_how_the_winner_was_found_and_what_dev_says_the_look_can_show(
+    result: dict[str, Any], made: Path, looked: Path, makemore: Makemore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, declared = Split(), result["declared"]
+    assert declared["baselines"] == [one["name"] for one in result["baselines"]]
+    assert declared["trials"] == 3
+    assert declared["dev_evaluations"] == 3 * 2 + 3  # two reports of each trial, and the loss of each that confirms
+    assert declared["other_studies"] == 0
+    winner = losses_of(made, result["run_id"], split.dev)
+    half_width = np.diff(bootstrap_t(winner, split.dev)).item() / 2 * math.sqrt(90 / 90)
+    assert declared["half_width"] == pytest.approx(half_width, rel=0.1)
+    found = baseline_losses(result, made, split, split.dev)
+    strongest = min(found, key=lambda name: mean(found[name], split.dev))
+    differences = [loss - own for loss, own in zip(found[strongest], winner, strict=True)]
+    assert declared["strongest"] == strongest
+    assert declared["dev_difference"] == pytest.approx(mean(differences, split.dev), abs=1e-6)
+    error = np.diff(bootstrap_t(differences, split.dev)).item() / 2 / 1.96
+    power = 1 - normal.cdf(normal.ppf(1 - 0.025 / 6) - declared["detectable"] / error)
+    assert power == pytest.approx(0.8, abs=0.1)
+    monkeypatch.chdir(looked)
+    text = makemore("final-test", "study.name=a").out
+    assert "Searched before: 3 trials with 9 reported dev losses; no other studies of the same items" in text
+    assert f"an interval of about +- {declared['half_width']:.4f} nats per character." in text
+    assert f"a difference of {declared['detectable']:.4f} or more would be told from zero in four looks of five" in text
 
 
 def test_the_report_explains_itself(
@@ -438,10 +474,25 @@ def test_a_small_test_split_has_no_interval_or_a_warning(
     assert message in answer.out
     assert ("95 % interval [" in answer.out) == has_interval
     assert ("oracle ($5) is better than the winner: its test loss is 0.5000 lower." in answer.out) == has_interval
-    assert "- impossible is not compared: its test loss is infinite." in answer.out
+    assert "- impossible is not compared: its loss is infinite." in answer.out
     assert "not yet copied" not in answer.err
     [run] = MlflowClient(f"sqlite:///{workdir}/mlruns/mlflow.db").search_runs(["1"], "tags.kind = 'final_test'")
     assert run.data.metrics["test_loss_oracle___5_"] == pytest.approx(run.data.metrics["test_loss"] - 0.5)
+
+
+def test_a_winner_without_a_finite_test_loss_spends_the_look_and_says_so(makemore: Makemore, workdir: Path) -> None:
+    task = ("task=unbounded", "task.level=1.0,2.0", "study.confirm.top=0", "study.workers=1", "study.name=a")
+    assert makemore("sweep", *FAKE, *task).code == 0
+    command = ("final-test", *FAKE[:2], "study.name=a", "final_test.confirm=true")
+    answer = makemore(*command)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith("# Test loss infinite or NaN (look 1)\n")
+    assert "on at least one of the points is infinite or NaN" in answer.out
+    assert "not yet copied" not in answer.err
+    again = makemore(*command)
+    assert (again.code, again.out) == (3, answer.out)
+    looks = makemore("looks", *FAKE[:2])
+    assert (looks.code, looks.out.count("the chain of hashes is intact")) == (0, 1)
 
 
 def test_groups_of_items_are_resampled_together(makemore: Makemore, workdir: Path) -> None:
@@ -487,6 +538,18 @@ def test_the_evaluation_of_handed_items_reads_no_file(
         for path in hidden:
             path.with_name("hidden-" + path.name).rename(path)
     assert again == {key: result[key] for key in again}
+    second = evaluate(candidate, beside, items, look=2)
+    losses = losses_of(made, result["run_id"], items)
+    expected = bootstrap_t(losses, items, 1 - 0.05 / 2)
+    check_interval(second["test_loss_widened_low"], second["test_loss_widened_high"], expected)
+    assert second["test_loss_low"] == result["test_loss_low"] > second["test_loss_widened_low"]
+    for one, before in zip(second["baselines"], result["baselines"], strict=True):
+        assert one["adjusted_low"] < before["adjusted_low"] < before["adjusted_high"] < one["adjusted_high"]
+    claim = {**CLAIM, "look": 2}
+    text = as_text(claim, {**result, **second}, [Record(1, "claim", {**CLAIM, "study": "b"}, "h")])
+    low, high = second["test_loss_widened_low"], second["test_loss_widened_high"]
+    assert f"Allowing for 2 looks, 95 % interval [{low:.4f}, {high:.4f}] over words: as wide as it must be" in text
+    assert "hold together, for all 6 comparisons of 2 looks at once (Bonferroni)" in text
 
 
 def test_a_run_that_confirmed_must_have_its_recorded_weights(makemore: Makemore, made: Path, study: Path) -> None:

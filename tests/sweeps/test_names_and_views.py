@@ -6,9 +6,6 @@ import re
 import signal
 import subprocess
 import tarfile
-import time
-import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,7 +14,7 @@ import mlflow
 import optuna
 import pandas as pd
 import pytest
-from conftest import Makemore, call, start
+from conftest import Makemore, call, fetch, start
 from fake_tasks import FAKE
 from mlflow.entities import Run
 from omegaconf import OmegaConf
@@ -244,13 +241,9 @@ def pages(folder: Path, *arguments: str) -> dict[str, str]:
     process = start("ui", *arguments, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(4)]
-    address, deadline = re.search(r"http://\S+", lines[0]), time.monotonic() + 60
+    address = re.search(r"http://\S+", lines[0])
     assert address
-    while time.monotonic() < deadline:
-        with suppress(OSError):
-            urllib.request.urlopen(address[0], timeout=5).close()
-            break
-        time.sleep(0.2)
+    fetch(address[0])
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     return dict(line.strip().split(": ", 1) for line in lines[1:])

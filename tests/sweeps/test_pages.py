@@ -1,14 +1,12 @@
 """The HTML pages in a real browser: no label covers another, whatever the width; dark where the reader's system is."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import call, start
+from conftest import CHROMIUM, call, start
 from PIL import Image, ImageStat
-from test_ui import CHROMIUM, FLAGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")]
 
@@ -39,15 +37,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     call(folder, "compare", "format=html")
     [pictures] = (folder / "mlruns/artifacts").rglob("pictures.html")
     return [pictures, folder / "compare.html"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def show(browser: Any, path: Path, width: int, scheme: str = "light") -> Any:

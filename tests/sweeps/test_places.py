@@ -6,13 +6,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import Makemore, call, start
+from conftest import Makemore, call, fetch, start
 
 from sweeps.databases import close_databases
 
@@ -88,17 +86,6 @@ def test_the_pages_of_any_folder_are_served(makemore: Makemore, awkward: Path) -
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert list(awkward.parent.iterdir()) == [awkward]
-
-
-def fetch(address: str) -> str:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(address, timeout=10) as page:
-                return str(page.read().decode())
-        except OSError:
-            assert time.monotonic() < deadline, f"{address} was not served within a minute"
-            time.sleep(0.2)
 
 
 def test_a_moved_project_keeps_its_files(old: Path) -> None:

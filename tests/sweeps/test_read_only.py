@@ -6,13 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Makemore, own_environment
+from conftest import Makemore, fetch, own_environment
 
 from sweeps.databases import close_databases
 
@@ -98,15 +96,8 @@ def test_pages_are_served_from_a_copy_which_is_said(sealed: Path, command: str, 
         assert process.stdout is not None
         said = process.stdout.readline()
         assert "these records may only be read, so changes are not kept" in said
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(said.split(" is at ")[1].split()[0] + place, timeout=10) as page:
-                    assert json.loads(page.read()) if place != "/health" else page.read() == b"OK"
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "nothing was served within a minute"
-                time.sleep(0.2)
+        answer = fetch(said.split(" is at ")[1].split()[0] + place)
+        assert answer == "OK" if place == "/health" else json.loads(answer)
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

@@ -7,15 +7,13 @@ import signal
 import socket
 import subprocess
 import tarfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import start
+from conftest import CHROMIUM, fetch, start
 from fake_tasks import FAKE
 from omegaconf import OmegaConf
 
@@ -24,10 +22,8 @@ from sweeps.tracking.queries import find_study_run
 from sweeps.tracking.runs import start_run
 from sweeps.tracking.store import MlflowClient, open_tracking
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TRIALS = 10  # that were trained
-MANY = 130
+MANY = 200
 TOWNS = Path(__file__).parents[1] / "towns.txt"
 OLD = Path(__file__).parents[1] / "old_store" / "0.1.0.tar.xz"
 
@@ -49,15 +45,8 @@ def serve(command: str, folder: Path, pages: int) -> Served:
     address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())
     assert address
     shown = dict(process.stdout.readline().strip().split(": ", 1) for _ in range(pages))
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(address[0], timeout=5).close()
-        except OSError:
-            assert time.monotonic() < deadline, "nothing was served within a minute"
-            time.sleep(0.2)
-        else:
-            return Served(address[0], shown, process)
+    fetch(address[0])
+    return Served(address[0], shown, process)
 
 
 def stop(served: Served) -> None:
@@ -125,15 +114,6 @@ def ui(folder: Path) -> Iterator[Served]:
     served = serve("ui", folder, pages=3)
     yield served
     stop(served)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser: Any, address: str, width: int = 1500, height: int = 900) -> Any:

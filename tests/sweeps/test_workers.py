@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 from conftest import Makemore, call, start
+from fake_tasks import FAKE
 from optuna.trial import FrozenTrial
 
 from sweeps.cli import run
@@ -218,6 +219,40 @@ def test_the_jobs_of_a_launcher_are_workers_of_the_study(tmp_path: Path, launche
     workers = {trial.user_attrs["worker"] for trial in trials(tmp_path)}
     assert len(workers) == 2
     check_records_agree(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_jobs_of_a_launcher_can_have_several_workers(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    task = (*FAKE, "task=slow", "task.seconds=0.2", "task.level=interval(1,2)")  # long enough for both to start
+    jobs = ("study.workers=2", "study.workers_per_job=2", "hydra/launcher=submitit_local")
+    small = ("study.name=a", "study.n_trials=10", "study.confirm.top=1", "study.confirm.seeds=1")
+    call(tmp_path, "sweep", *task, *jobs, *small)
+    assert len(finished(trials(tmp_path))) == len(trials(tmp_path)) == 10
+    assert len({trial.user_attrs["worker"] for trial in trials(tmp_path)}) == 2
+    assert len(list((tmp_path / "mlruns").rglob("*_log.out"))) == 1  # a file of each job
+    check_records_agree(tmp_path)
+
+
+def test_workers_per_job_without_a_launcher_is_refused(makemore: Makemore, workdir: Path) -> None:
+    answer = makemore("sweep", "space=none", "model.block_size=2,3", "study.workers_per_job=4")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "study.workers_per_job is 4" in answer.err
+    assert [path.name for path in (workdir / "mlruns").iterdir()] == ["mlflow.db"]  # which was there
+
+
+def test_each_worker_sees_one_of_the_cuda_devices(
+    makemore: Makemore, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    levels = "task.level=interval(1,2)"
+    words = (*FAKE, "task=sees_device", levels, "study.n_trials=9", "study.confirm.top=0", "study.name=a")
+    assert makemore("sweep", *words, "study.workers=3").code == 0
+    runs = MlflowClient(f"sqlite:///{workdir}/mlruns/mlflow.db").search_runs(["1"], "tags.kind = 'trial'")
+    assert {run.data.metrics["device"] for run in runs} == {5, 7}
+    worker_of = {trial.user_attrs["run_id"]: trial.user_attrs["worker"] for trial in trials(workdir)}
+    seen = {(worker_of[run.info.run_id], run.data.metrics["device"]) for run in runs}
+    assert len(seen) == len({worker for worker, _ in seen})  # the same one in all trials
 
 
 @pytest.mark.slow

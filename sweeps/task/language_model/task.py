@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +25,7 @@ from sweeps.errors import RequestError
 from sweeps.task.language_model.sources import DataConfig, WordList, load_words, remarks_on
 from sweeps.task.language_model.trained import TrainedModel
 from sweeps.task.language_model.weights import load_weights, save_weights
-from sweeps.task.task import Baseline, Description, Report, Task, Trained
+from sweeps.task.task import Baseline, Description, Report, Task, Trained, resumed_state
 
 DEVICES = ("cpu", "cuda")
 _SAMPLES = 20  # words that are drawn from each trained model
@@ -140,14 +140,28 @@ class LanguageModel(Task):
             Diverged: a loss is NaN, infinite or far worse than guessing.
         """
         corpus, curve = self.corpus(train, dev), []  # type: ignore[var-annotated]
+        state: Callable[[], dict[str, Any]] | None = None
+
+        def offer(make_state: Callable[[], dict[str, Any]]) -> None:
+            nonlocal state
+            state = make_state
 
         def track(step: int, dev_loss: float) -> None:
             point = curve[-1]
             metrics = {"train_loss": point.train_loss} | ({} if point.lr is None else {"lr": point.lr})
-            report(step, dev_loss, **metrics)
+            report(step, dev_loss, state=state, **metrics)
 
         result = self.model.fit(
-            corpus, self.optimizer, self.schedule, self.training, seed, self.device, report=track, curve=curve
+            corpus,
+            self.optimizer,
+            self.schedule,
+            self.training,
+            seed,
+            self.device,
+            report=track,
+            curve=curve,
+            start=resumed_state(report),
+            offer=offer,
         )
         metrics = {
             "best_step": result.best_step,
