@@ -1,7 +1,6 @@
 """`makemore train`: one training run, logged."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -10,6 +9,7 @@ from sweeps.config.terminal import wrap
 from sweeps.errors import RequestError
 from sweeps.search.sweep_words import parse_overrides
 from sweeps.study.runs import open_run
+from sweeps.task.recorded import load_config
 from sweeps.task.remarks import print_remarks
 from sweeps.task.run_config import RUN_KEYS, check_overrides, read_run_config
 from sweeps.tracking.artifacts import fetch_artifact
@@ -46,7 +46,7 @@ def _repeated(cfg: DictConfig, overrides: Iterable[str]) -> DictConfig:
     """
     store = open_tracking(cfg, create=False)
     [run] = find_runs(store, [str(cfg.run)], "run is")
-    recorded: Any = OmegaConf.load(fetch_artifact(store, run.run_id, "config.yaml"))
+    recorded = load_config(fetch_artifact(store, run.run_id, "config.yaml"))
     repeated = cfg.copy()
     with open_dict(repeated):
         repeated.run = None

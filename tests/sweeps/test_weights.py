@@ -74,3 +74,13 @@ def test_the_same_run_twice_has_the_same_digest(makemore: Makemore, workdir: Pat
 def test_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is not a weights file of this project"):
         load_weights(GIVEN_NAMES)
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_a_recorded_config_with_an_interpolation_is_refused(makemore: Makemore, workdir: Path, command: str) -> None:
+    assert makemore("train", "train.steps=10").code == 0
+    [path] = (workdir / "mlruns/artifacts").rglob("config.yaml")
+    path.write_text(path.read_text().replace("split: disjoint", "split: ${oc.env:HOME}"))
+    answer = makemore(command, f"run={path.parent.parent.name}")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "data.split contains ${...}, which a recorded config never does" in answer.err
