@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class ConnectionLost(Exception):
-    """The connection to a database was lost in the middle of something."""
+    """The connection to a database, or its transaction, was lost: what was done in it is undone."""
 
 
 def watch_connections(engine: Engine) -> None:
@@ -178,12 +178,14 @@ _said = -_SAY_AGAIN_SECONDS
 
 
 def _say(error: BaseException) -> None:
-    driver_errors = [link for link in _chain(error) if _is_drivers(link)]
-    why = str(driver_errors[0] if driver_errors else error).strip().splitlines()
-    tell_once(
-        f"makemore: a database server refuses connections or drops them ({hide_passwords(why[-1]) if why else ''}); "
-        f"waiting for it, at most {PATIENCE_SECONDS / 60:.0f} minutes"
-    )
+    for link in _chain(error):
+        if _is_drivers(link):
+            why = hide_passwords((str(link).strip().splitlines() or [""])[-1])
+            tell_once(
+                f"makemore: a database server refuses connections or drops them ({why}); waiting for it, at most "
+                f"{PATIENCE_SECONDS / 60:.0f} minutes"
+            )
+            return
 
 
 def tell_once(line: str) -> None:
