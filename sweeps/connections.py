@@ -20,10 +20,8 @@ from sqlalchemy.pool import QueuePool, SingletonThreadPool
 from sweeps.errors import hide_passwords
 
 PATIENCE_SECONDS = 300.0  # how long a server that refuses connections, or drops them, is waited for
-_FIRST_SECONDS, _MOST_SECONDS = (
-    0.2,
-    3.0,
-)  # between two attempts; each is drawn anew, so that workers do not all come back at once
+# The longest pause before the second attempt, and before a late one; pauses are drawn at random, below these.
+_FIRST_SECONDS, _MOST_SECONDS = 0.2, 3.0
 _SAY_AGAIN_SECONDS = 60.0
 # What a server says that is full, starting or stopping: worth waiting for, even where it never answered before.
 _BUSY = (
@@ -53,7 +51,6 @@ class ConnectionLost(Exception):
 
 def watch_connections(engine: Engine) -> None:
     """Let an engine of a PostgreSQL server wait where the server refuses a connection for now."""
-
     _watched.add(engine)
 
     def connect(dialect: Dialect, record: object, cargs: list[Any], cparams: dict[str, Any]) -> Any:

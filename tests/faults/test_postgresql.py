@@ -226,7 +226,7 @@ def test_more_workers_than_connections_go_through_pgbouncer(sweep: Sweep, databa
             "default_pool_size = 3\n"
         )
         Path(folder).chmod(0o755)
-        as_user = ("-u", "nobody") if os.geteuid() == 0 else ()  # it does not run as root
+        as_user = ("-u", server.folder.owner()) if os.geteuid() == 0 else ()  # it does not run as root
         bouncer = subprocess.Popen(["pgbouncer", "-q", *as_user, str(settings)], stderr=subprocess.DEVNULL)
         try:
             through = [word.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] for word in server.words[:2]]
