@@ -20,10 +20,8 @@ from sqlalchemy.pool import QueuePool, SingletonThreadPool
 from sweeps.errors import hide_passwords
 
 PATIENCE_SECONDS = 300.0  # how long a server that refuses connections, or drops them, is waited for
-_FIRST_SECONDS, _MOST_SECONDS = (
-    0.2,
-    3.0,
-)  # between two attempts; each is drawn anew, so that workers do not all come back at once
+# The longest pause before the second attempt, and before a late one; pauses are drawn at random, below these.
+_FIRST_SECONDS, _MOST_SECONDS = 0.2, 3.0
 _SAY_AGAIN_SECONDS = 60.0
 # What a server says that is full, starting or stopping: worth waiting for, even where it never answered before.
 _BUSY = (
@@ -48,12 +46,11 @@ T = TypeVar("T")
 
 
 class ConnectionLost(Exception):
-    """The connection to a database was lost in the middle of something."""
+    """The connection to a database, or its transaction, was lost: what was done in it is undone."""
 
 
 def watch_connections(engine: Engine) -> None:
     """Let an engine of a PostgreSQL server wait where the server refuses a connection for now."""
-
     _watched.add(engine)
 
     def connect(dialect: Dialect, record: object, cargs: list[Any], cparams: dict[str, Any]) -> Any:
@@ -178,12 +175,14 @@ _said = -_SAY_AGAIN_SECONDS
 
 
 def _say(error: BaseException) -> None:
-    driver_errors = [link for link in _chain(error) if _is_drivers(link)]
-    why = str(driver_errors[0] if driver_errors else error).strip().splitlines()
-    tell_once(
-        f"makemore: a database server refuses connections or drops them ({hide_passwords(why[-1]) if why else ''}); "
-        f"waiting for it, at most {PATIENCE_SECONDS / 60:.0f} minutes"
-    )
+    for link in _chain(error):
+        if _is_drivers(link):
+            why = hide_passwords((str(link).strip().splitlines() or [""])[-1])
+            tell_once(
+                f"makemore: a database server refuses connections or drops them ({why}); waiting for it, at most "
+                f"{PATIENCE_SECONDS / 60:.0f} minutes"
+            )
+            return
 
 
 def tell_once(line: str) -> None:

@@ -88,21 +88,33 @@ def one_transaction(storage: RDBStorage, purpose: str) -> Iterator[Connection]:
 
     It is for PostgreSQL. The lock, what is read under it and what is written take one connection, and are committed as
     a whole or not at all. The other threads of this process wait before they beat.
+
+    Raises:
+        ConnectionLost: nothing was done; it may be tried again.
     """
     with _alone_in_process:
         storage.remove_session()
         with storage.engine.begin() as connection:
             lock_transaction(connection, purpose)
-            storage.scoped_session.configure(bind=connection, join_transaction_mode="create_savepoint")
+            # Savepoints would let Optuna undo a part of it, and take a third of all statements.
+            storage.scoped_session.configure(bind=connection, join_transaction_mode="rollback_only")
             try:
                 yield connection
             except Exception as error:
-                if connection.invalidated and not is_lost(error):  # Optuna tried again, on a connection that was gone
-                    raise ConnectionLost("the connection to the database was lost") from error
+                if _is_undone(connection) and not is_lost(error):
+                    raise ConnectionLost from error
                 raise
             finally:
                 storage.remove_session()
                 storage.scoped_session.configure(bind=storage.engine, join_transaction_mode="conditional_savepoint")
+            if _is_undone(connection):
+                raise ConnectionLost
+
+
+def _is_undone(connection: Connection) -> bool:
+    """Whether the connection was lost, or Optuna has undone its transaction: two processes have ended one trial."""
+    transaction = connection.get_transaction()
+    return connection.invalidated or transaction is None or not transaction.is_active
 
 
 def has_heard_beats(connection: Connection) -> bool:

@@ -5,6 +5,7 @@ the few milliseconds in which dead trials are settled, the others counted and a 
 later.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -63,6 +64,7 @@ class Trials:
         self.url, self.name = url, name
         self._sampler, self._pruner = sampler, pruner
         self._transaction: Connection | None = None  # while alone in a PostgreSQL database
+        self._looked = -math.inf  # when dead trials were last looked for
         self._undone = False  # whether what was done while alone may have been undone
         # Two processes that make one database at once break it.
         with locked(url, "schema") if create and not is_open(url) else nullcontext():
@@ -102,10 +104,17 @@ class Trials:
         with one_transaction(self.storage, purpose) as connection:
             self._transaction = connection
             try:
-                yield settle_dead_trials(self.study, has_heard_beats(connection))
+                yield settle_dead_trials(self.study, self._looks_for_dead(connection))
             finally:
                 self._transaction = None
         self._undone = False
+
+    def _looks_for_dead(self, connection: Connection) -> bool:
+        """Whether to look for trials that beat no more: as often as they beat, for the others wait meanwhile."""
+        if time.monotonic() - self._looked < BEAT_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return has_heard_beats(connection)
 
     def _forget_what_was_undone(self) -> None:
         """Load the study again if a transaction was undone: Optuna remembers the trials that it read in it."""

@@ -1,7 +1,9 @@
 """PostgreSQL as it fails: full, stopped, started again. Sweeps wait for it, and their books are exact."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -64,6 +66,11 @@ class Database:
         """The overrides of a sweep that is recorded here."""
         study, mlflow = self.urls
         return f"study.storage='{study}'", f"tracking.uri='{mlflow}'", "study.name=a"
+
+    @property
+    def folder(self) -> Path:
+        """Where its socket is."""
+        return Path(str(make_url(self.admin).query["host"]))
 
     def kill(self) -> None:
         """Stop the server as a power failure does: connections are cut, and nothing is written that was not."""
@@ -203,3 +210,29 @@ def test_a_server_that_is_killed_and_started_again_costs_no_trial(
     errors = end(process)
     assert errors.count("a database server refuses connections or drops them") == 1
     check_books(server, 8)
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not installed")
+def test_more_workers_than_connections_go_through_pgbouncer(sweep: Sweep, database: Callable[..., Database]) -> None:
+    server = database()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as folder:
+        settings = Path(folder) / "pgbouncer.ini"
+        settings.write_text(
+            f"[databases]\n* = host={server.folder} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
+            "default_pool_size = 3\n"
+        )
+        Path(folder).chmod(0o755)
+        as_user = ("-u", server.folder.owner()) if os.geteuid() == 0 else ()  # it does not run as root
+        bouncer = subprocess.Popen(["pgbouncer", "-q", *as_user, str(settings)], stderr=subprocess.DEVNULL)
+        try:
+            through = [word.replace("@/", f"@127.0.0.1:{port}/").partition("?")[0] for word in server.words[:2]]
+            words = (f"{through[0]}'", f"{through[1]}'", "study.workers=8", "study.n_trials=16", "task.seconds=0.05")
+            end(sweep(server, *words))
+        finally:
+            bouncer.terminate()
+            bouncer.wait(timeout=10)
+    check_books(server, 16)
