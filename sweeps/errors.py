@@ -31,5 +31,9 @@ class StudyStopped(Exception):
     """Somebody stopped the study with `makemore stop` (exit code 130)."""
 
 
+class NotRecorded(Exception):
+    """A trial could not be recorded, so its worker has ended (exit code 1). The trial is tried again."""
+
+
 class AllTrialsFailed(Exception):
     """No trial of the study finished (exit code 1)."""

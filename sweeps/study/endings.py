@@ -13,6 +13,7 @@ from makemore.train import Diverged
 from sweeps.config.messages import reason
 from sweeps.errors import hide_passwords
 from sweeps.study.runs import RunOutcome
+from sweeps.tracking.broken import why_not_recorded
 from sweeps.tracking.queries import running
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
@@ -35,6 +36,7 @@ class Ending:
     state: TrialState
     reason: str = ""  # why it is not complete
     outcome: RunOutcome | None = None  # what it left, if it is complete
+    broken: str = ""  # what kept it from being recorded: the trial is tried again, by a worker that can
 
     @property
     def tags(self) -> dict[str, str]:
@@ -59,6 +61,8 @@ def ending_of(error: BaseException) -> Ending:
             return Ending(TrialState.FAIL, INTERRUPTED)
         case GivenUp():
             return Ending(TrialState.FAIL, GIVEN_UP)
+        case Exception() if broken := why_not_recorded(error):
+            return Ending(TrialState.FAIL, INTERRUPTED, broken=broken)
         case Exception():
             return Ending(TrialState.FAIL, reason(error))
     raise error

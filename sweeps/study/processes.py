@@ -19,7 +19,7 @@ from hydra.core.singleton import Singleton
 
 from sweeps.config.messages import reason
 from sweeps.databases import close_databases
-from sweeps.errors import RequestError
+from sweeps.errors import NotRecorded, RequestError
 from sweeps.study.interruption import Interruption
 from sweeps.study.plan import Plan
 from sweeps.study.progress import News
@@ -176,6 +176,6 @@ def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connec
     except KeyboardInterrupt:
         return
     except Exception as error:
-        known = isinstance(error, RequestError)
+        known = isinstance(error, RequestError | NotRecorded)
         with suppress(OSError):
             news.send(error if known else RuntimeError(reason(error)))

@@ -14,7 +14,8 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
-from sweeps.config.messages import one_line, reason
+from sweeps.config.messages import one_line
+from sweeps.errors import NotRecorded
 from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
@@ -24,6 +25,7 @@ from sweeps.study.plan import Plan
 from sweeps.study.progress import News
 from sweeps.study.runs import OpenRun, TrialPlace, open_run
 from sweeps.study.seeds import train_seeds
+from sweeps.tracking.broken import why_not_recorded
 from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED
@@ -77,6 +79,11 @@ class Worker:
             self._show(News(self.name, phase.name, trial=number, standing=counts, best=phase.best(standing)))
             if trial is not None:
                 ending = self._run(phase, trial)
+                if ending.broken:
+                    raise NotRecorded(
+                        f"trial {trial.number} could not be recorded, so its worker ends ({ending.broken}); mend that, "
+                        "and the same command goes on with the trial"
+                    )
                 if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
                     how = "was" if ending.reason == GIVEN_UP else "failed:"
                     self._show(News(self.name, phase.name, failure=f"trial {trial.number} {how} {ending.reason}"))
@@ -105,7 +112,7 @@ class Worker:
 
                 self._plan.jobs.run(setting, task, place.number, place.subdir)
             except Exception as error:  # of the job; what its task raises does not get here
-                ending = Ending(TrialState.FAIL, one_line(error))
+                ending = _failed(error)
                 tell_ending(phase.trials, trial, ending)
         return ending
 
@@ -118,7 +125,7 @@ class Worker:
         try:
             run = open_run(cfg, lambda: self._store, place)
         except Exception as error:
-            ending = Ending(TrialState.FAIL, one_line(error))
+            ending = _failed(error)
             tell_ending(phase.trials, trial, ending)
             return ending
         checkpoints = Checkpoints(
@@ -142,13 +149,17 @@ class Worker:
             run.record(ending.tags)
         except Exception as error:
             if ending.reason != INTERRUPTED:
-                ending = Ending(TrialState.FAIL, reason(error))
+                ending = ending_of(error)
         except KeyboardInterrupt:  # it takes too long
             tell_ending(phase.trials, trial, Ending(TrialState.FAIL, INTERRUPTED), run_id)
             raise
         if not tell_ending(phase.trials, trial, ending, run_id):
             ending = Ending(TrialState.FAIL, GIVEN_UP)
-        run.end(ending.run_status, {} if ending is recorded else ending.tags)
+        try:
+            run.end(ending.run_status, {} if ending is recorded else ending.tags)
+        except Exception:
+            if not ending.broken:
+                raise
         return ending
 
     def _end_training(
@@ -195,6 +206,13 @@ class Worker:
     def _stops(self) -> bool:
         is_asked = self._stop is not None and self._stop.request() is not None
         return self._interruption.times > 0 or is_asked or not self._goes_on()
+
+
+def _failed(error: Exception) -> Ending:
+    """How a trial ended that could not begin."""
+    if broken := why_not_recorded(error):
+        return Ending(TrialState.FAIL, INTERRUPTED, broken=broken)
+    return Ending(TrialState.FAIL, one_line(error))
 
 
 def _count_evaluations(run: OpenRun, place: TrialPlace) -> int | None:

@@ -1,5 +1,6 @@
 """MLflow's settings: its notices switched off, its waits bounded. This module imports nothing that imports MLflow."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,14 @@ def bound_waits() -> None:
     For the command line, whose environment is its own. A variable that the user has set keeps its value.
     """
     _set_defaults(_WAITS)
+
+
+def leave_errors_to_us() -> None:
+    """Do not let MLflow log a traceback of a database's error that it raises, too.
+
+    For the command line, which says every error in a line.
+    """
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 @contextmanager
