@@ -27,9 +27,9 @@ def _names(storage: str) -> list[str]:
 
 
 def runs(folder: Path, kind: str, uri: str | None = None) -> list[Any]:
-    """The runs of a kind in MLflow."""
+    """The runs of a kind of study a in MLflow."""
     client = MlflowClient(uri or f"sqlite:///{folder}/mlruns/mlflow.db")
-    return list(client.search_runs(["1"], f"tags.kind = '{kind}'"))
+    return list(client.search_runs(["1"], f"tags.kind = '{kind}' and tags.study = 'a'"))
 
 
 def check_books(folder: Path, total: int, uri: str | None = None) -> Counter[str]:
