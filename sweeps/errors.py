@@ -32,7 +32,7 @@ class StudyStopped(Exception):
 
 
 class NotRecorded(Exception):
-    """A trial could not be recorded, so its worker has ended (exit code 1). The trial is tried again."""
+    """Trials could not be recorded, so their worker has ended (exit code 1). They are tried again."""
 
 
 class AllTrialsFailed(Exception):

@@ -28,12 +28,13 @@ from sweeps.study.seeds import train_seeds
 from sweeps.tracking.broken import why_not_recorded
 from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
-from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED
+from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED, NOT_RECORDED
 from sweeps.trials.standing import Standing
 from sweeps.trials.stop import StopWatch
 from sweeps.trials.trials import GivenUp
 
 PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
+_MOST_UNRECORDED = 2  # trials in a row: a moment's failure costs one, and what lasts ends the worker
 _POLL_SECONDS = 0.2  # while other workers run the last trials
 
 
@@ -55,6 +56,7 @@ class Worker:
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
         self._stop: StopWatch | None = None
+        self._unrecorded = 0  # trials in a row
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -79,13 +81,14 @@ class Worker:
             self._show(News(self.name, phase.name, trial=number, standing=counts, best=phase.best(standing)))
             if trial is not None:
                 ending = self._run(phase, trial)
-                if ending.broken:
+                self._unrecorded = 0 if ending.is_recorded else self._unrecorded + 1
+                if self._unrecorded >= _MOST_UNRECORDED:
                     raise NotRecorded(
-                        f"trial {trial.number} could not be recorded, so its worker ends ({ending.broken}); mend that, "
-                        "and the same command goes on with the trial"
+                        f"{self._unrecorded} trials in a row could not be recorded, so their worker ends (trial "
+                        f"{trial.number} was {ending.reason}); mend that, and the same command goes on"
                     )
                 if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
-                    how = "was" if ending.reason == GIVEN_UP else "failed:"
+                    how = "was" if ending.reason == GIVEN_UP or not ending.is_recorded else "failed:"
                     self._show(News(self.name, phase.name, failure=f"trial {trial.number} {how} {ending.reason}"))
             elif standing.running == 0 or self._plan.is_late():
                 return standing
@@ -139,7 +142,7 @@ class Worker:
         ending = self._end_training(phase, trial, run, place, checkpoints)
         with short_waits() if self._stops() else nullcontext():
             recorded = self._record_ending(phase, trial, run, ending)
-        if recorded.reason not in (INTERRUPTED, GIVEN_UP):
+        if recorded.is_recorded and recorded.reason not in (INTERRUPTED, GIVEN_UP):
             checkpoints.drop()
         return recorded
 
@@ -158,7 +161,7 @@ class Worker:
         try:
             run.end(ending.run_status, {} if ending is recorded else ending.tags)
         except Exception:
-            if not ending.broken:
+            if ending.is_recorded:
                 raise
         return ending
 
@@ -211,7 +214,7 @@ class Worker:
 def _failed(error: Exception) -> Ending:
     """How a trial ended that could not begin."""
     if broken := why_not_recorded(error):
-        return Ending(TrialState.FAIL, INTERRUPTED, broken=broken)
+        return Ending(TrialState.FAIL, NOT_RECORDED + broken)
     return Ending(TrialState.FAIL, one_line(error))
 
 

@@ -6,7 +6,7 @@ from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from sweeps.config.messages import one_line
+from sweeps.config.messages import reason
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -16,4 +16,4 @@ def why_not_recorded(error: BaseException) -> str:
     is_disk = isinstance(error, OSError) and error.errno in _DISK
     if not is_disk and not isinstance(error, MlflowException | SQLAlchemyError | StorageInternalError):
         return ""
-    return f"{type(error).__name__}: {one_line(error)}"
+    return reason(error)
