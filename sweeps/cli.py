@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from sweeps.commands.streams import guard_streams
 from sweeps.errors import hide_passwords
 from sweeps.study.interruption import Interruption
-from sweeps.tracking.quiet import bound_waits, quiet_mlflow
+from sweeps.tracking.quiet import bound_waits, leave_errors_to_us, quiet_mlflow
 
 HELP = """\
 makemore: hyperparameter sweeps for small character-level language models
@@ -64,6 +64,7 @@ def main() -> None:
     outlet = guard_streams()
     quiet_mlflow()
     bound_waits()
+    leave_errors_to_us()
     try:
         with _interruption.allowed():
             code = run(sys.argv[1:])

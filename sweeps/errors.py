@@ -31,5 +31,9 @@ class StudyStopped(Exception):
     """Somebody stopped the study with `makemore stop` (exit code 130)."""
 
 
+class NotRecorded(Exception):
+    """Trials could not be recorded, so their worker has ended (exit code 1). They are tried again."""
+
+
 class AllTrialsFailed(Exception):
     """No trial of the study finished (exit code 1)."""

@@ -11,7 +11,10 @@ from sweeps.errors import hide_passwords
 
 NAMED_GROUPS = ("task", "data", "model", "optimizer", "schedule")  # `name` says which file of the group was chosen
 OWN_GROUPS = ("task", "model", "space", "experiment")  # groups to which users add files of their own
-_NOISE = ("full_key:", "object_type=", "reference_type=", "See https", "Set the environment")
+_NOISE = (
+    *("full_key:", "object_type=", "reference_type=", "See https", "Set the environment"),
+    *("[SQL:", "[parameters:", "(Background on this error"),  # of SQLAlchemy
+)
 
 
 def one_line(error: BaseException) -> str:
@@ -42,7 +45,8 @@ def one_line(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """What ended a run, as it is recorded: the kind of an error and its message, without passwords."""
-    return hide_passwords(f"{type(error).__name__}: {error}")
+    lines = [line for line in str(error).splitlines() if not line.strip().startswith(_NOISE)]
+    return hide_passwords(f"{type(error).__name__}: " + "\n".join(lines))
 
 
 def any_of(given: str, names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sweeps.task.run_config import RUN_KEYS
 from sweeps.tracking.queries import RunRecord
-from sweeps.trials.attributes import DIED, GIVEN_UP, INTERRUPTED
+from sweeps.trials.attributes import DIED, GIVEN_UP, INTERRUPTED, NOT_RECORDED
 from sweeps.trials.winner import nan_last
 
 _NO_FAILURE = {INTERRUPTED: "INTERRUPTED", GIVEN_UP: "GIVEN UP", DIED: "DIED"}  # by the reason of a run's end
@@ -42,6 +42,8 @@ def outcome(run: RunRecord) -> str:
     reason = run.tags.get("reason", "")
     if reason.startswith("KeyboardInterrupt"):  # of a single run
         reason = INTERRUPTED
+    if reason.startswith(NOT_RECORDED):
+        return "NOT RECORDED"
     return _NO_FAILURE.get(reason, run.state)
 
 

@@ -1,7 +1,8 @@
 """How a trial ended, told to Optuna and recorded in MLflow.
 
-A trial is complete, pruned or failed. Three kinds of failure are not of the trial's own making: it was interrupted, its
-worker died, or it was given up as dead though its worker lives. After each of them its setting is tried again.
+A trial is complete, pruned or failed. Four kinds of failure are not of the trial's own making: it was interrupted, it
+could not be recorded, its worker died, or it was given up as dead though its worker lives. After each of them its
+setting is tried again.
 """
 
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from makemore.train import Diverged
 from sweeps.config.messages import reason
 from sweeps.errors import hide_passwords
 from sweeps.study.runs import RunOutcome
+from sweeps.tracking.broken import why_not_recorded
 from sweeps.tracking.queries import running
 from sweeps.tracking.runs import TrackedRun
 from sweeps.tracking.store import TrackingStore
-from sweeps.trials.attributes import DIED, GIVEN_UP, INTERRUPTED, REASONS, WEIGHTS_DEV_LOSS
+from sweeps.trials.attributes import DIED, GIVEN_UP, INTERRUPTED, NOT_RECORDED, REASONS, WEIGHTS_DEV_LOSS
 from sweeps.trials.standing import Standing
 from sweeps.trials.trials import GivenUp, Trials
 
@@ -43,6 +45,11 @@ class Ending:
         return tags | ({"weights_digest": self.outcome.weights_digest} if self.outcome else {})
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether nothing kept it from being recorded; if something did, the trial is tried again."""
+        return not self.reason.startswith(NOT_RECORDED)
+
+    @property
     def run_status(self) -> str:
         """MLflow's status of the trial's run."""
         return _run_status(self.state, self.reason)
@@ -59,6 +66,8 @@ def ending_of(error: BaseException) -> Ending:
             return Ending(TrialState.FAIL, INTERRUPTED)
         case GivenUp():
             return Ending(TrialState.FAIL, GIVEN_UP)
+        case Exception() if broken := why_not_recorded(error):
+            return Ending(TrialState.FAIL, NOT_RECORDED + broken)
         case Exception():
             return Ending(TrialState.FAIL, reason(error))
     raise error
@@ -100,6 +109,7 @@ def close_dead_runs(store: TrackingStore, study: str, kind: str, standing: Stand
 
 def _run_status(state: TrialState, reason: str | None) -> str:
     """KILLED where the run did not fail of itself; a trial that failed without a reason is one whose worker died."""
-    if state == TrialState.FAIL and reason in (None, INTERRUPTED, GIVEN_UP):
+    is_others_fault = reason in (None, INTERRUPTED, GIVEN_UP) or reason.startswith(NOT_RECORDED)
+    if state == TrialState.FAIL and is_others_fault:
         return "KILLED"
     return _STATUS[state]

@@ -21,7 +21,7 @@ from hydra.core.singleton import Singleton
 from sweeps.config.messages import reason
 from sweeps.connections import told_to
 from sweeps.databases import close_databases
-from sweeps.errors import RequestError
+from sweeps.errors import NotRecorded, RequestError
 from sweeps.study.interruption import Interruption
 from sweeps.study.plan import Plan
 from sweeps.study.progress import News
@@ -204,6 +204,6 @@ def _work(knowledge: bytes, token: str, news: Connection, inherited: list[Connec
     except KeyboardInterrupt:
         return
     except Exception as error:
-        known = isinstance(error, RequestError)
+        known = isinstance(error, RequestError | NotRecorded)
         with suppress(OSError):
             news.send(error if known else RuntimeError(reason(error)))

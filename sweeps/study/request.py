@@ -18,6 +18,7 @@ from sweeps.search.samplers import StudySampler, make_sampler, tries_all
 from sweeps.search.space import Setting, Space, SpaceConfig, read_space, read_warm_start
 from sweeps.study.identity import Identity, identify
 from sweeps.study.jobs import Jobs
+from sweeps.study.network_folder import check_network_folder
 from sweeps.study.on_end import HooksConfig, read_hooks
 from sweeps.study.same_study import check_default_name, check_same
 from sweeps.study.start_from import Inheritance, inherit
@@ -105,6 +106,8 @@ def read_request(hydra_context: HydraContext, cfg: DictConfig, arguments: list[s
     make_pruner(cfg, in_full)  # only checks the config: each worker makes its own pruner
     check_default_name(config.name, cfg, storage, identity)
     started = check_recorded(config, identity, lambda: find_trials(config.name, storage), lambda: find_tracking(cfg))
+    places = [("study.storage", storage), ("tracking.uri", _tracking_url(cfg))]
+    check_network_folder(places, config.name, str(cfg.hydra.runtime.choices["hydra/launcher"]))
     inheritance = None
     if config.start_from is not None and not started:
         inheritance = inherit(config.start_from, storage, identity.record, space)
@@ -176,6 +179,10 @@ def check_recorded(
     return recorded is not None
 
 
+def _tracking_url(cfg: DictConfig) -> str:
+    return resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments")
+
+
 def _has_run(store: TrackingStore | None, study: str) -> bool:
     return store is not None and find_study_run(store, study) is not None
 
@@ -192,7 +199,7 @@ def _check_places(cfg: DictConfig, config: StudyConfig) -> str:
             "hydra/launcher=..., or study.workers for workers on this machine"
         )
     storage = resolve_url("study.storage", config.storage, table="studies")
-    if storage == resolve_url("tracking.uri", str(cfg.tracking.uri), table="experiments"):
+    if storage == _tracking_url(cfg):
         raise RequestError(
             f"study.storage is {hide_password(storage)}, and so is tracking.uri; give each a database of its own"
         )

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from optuna.trial import TrialState
 
 from sweeps.config.command_line import config_dirs, places_of_records, without_passwords
-from sweeps.config.messages import reason
+from sweeps.config.messages import one_line
 from sweeps.errors import RequestError, StudyStopped
 from sweeps.reports.summary import Asked
 from sweeps.search.grid import is_small, points_of
@@ -220,7 +220,7 @@ def _attempt_end(end: Callable[[], None]) -> None:
     except Exception as error:
         print(
             f"makemore: how the study stands could not be recorded, so runs are left RUNNING in MLflow "
-            f"({reason(error)}); the same command closes them",
+            f"({type(error).__name__}: {one_line(error)}); the same command closes them",
             file=sys.stderr,
         )
 

@@ -14,8 +14,9 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import Trial, TrialState
 
 from makemore.train import Diverged
-from sweeps.config.messages import one_line, reason
+from sweeps.config.messages import one_line
 from sweeps.connections import give_back_connections, is_lost
+from sweeps.errors import NotRecorded
 from sweeps.study.checkpoints import Checkpoints
 from sweeps.study.common_failure import common_failure
 from sweeps.study.endings import Ending, Stopped, ending_of, tell_ending
@@ -25,15 +26,17 @@ from sweeps.study.plan import Plan
 from sweeps.study.progress import News
 from sweeps.study.runs import OpenRun, TrialPlace, open_run
 from sweeps.study.seeds import train_seeds
+from sweeps.tracking.broken import why_not_recorded
 from sweeps.tracking.quiet import short_waits
 from sweeps.tracking.store import open_tracking
-from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED
+from sweeps.trials.attributes import CHECKPOINTS, GIVEN_UP, INTERRUPTED, NOT_RECORDED
 from sweeps.trials.standing import Standing
 from sweeps.trials.stop import StopWatch
 from sweeps.trials.storage import BEAT_SECONDS
 from sweeps.trials.trials import GivenUp
 
 PATIENCE_SECONDS = 20  # from an interruption until what the worker still records is given up
+_MOST_UNRECORDED = 2  # trials in a row: a moment's failure costs one, and what lasts ends the worker
 _POLL_SECONDS = 0.2  # while other workers run the last trials
 _MANY = 4  # workers: of more, each asks more rarely, or their questions would keep the others from their work
 
@@ -56,9 +59,8 @@ class Worker:
         self._interruption = Interruption()
         self._store = open_tracking(plan.cfg)
         self._stop: StopWatch | None = None
-        self._trains_long = (
-            False  # whether the last trial did; then connections are given back while the next one trains
-        )
+        self._trains_long = False  # whether the last trial did; while the next one trains, connections are given back
+        self._unrecorded = 0  # trials in a row
 
     def run(self) -> None:
         """Work until nothing is left to do.
@@ -84,8 +86,14 @@ class Worker:
             if trial is not None:
                 ending = self._run(phase, trial)
                 self._give_back()
+                self._unrecorded = 0 if ending.is_recorded else self._unrecorded + 1
+                if self._unrecorded >= _MOST_UNRECORDED:
+                    raise NotRecorded(
+                        f"{self._unrecorded} trials in a row could not be recorded, so their worker ends (trial "
+                        f"{trial.number} was {ending.reason}); mend that, and the same command goes on"
+                    )
                 if ending.state == TrialState.FAIL and ending.reason != INTERRUPTED:
-                    how = "was" if ending.reason == GIVEN_UP else "failed:"
+                    how = "was" if ending.reason == GIVEN_UP or not ending.is_recorded else "failed:"
                     self._show(News(self.name, phase.name, failure=f"trial {trial.number} {how} {ending.reason}"))
             elif standing.running == 0 or self._plan.is_late():
                 return standing
@@ -113,7 +121,7 @@ class Worker:
 
                 self._plan.jobs.run(setting, task, place.number, place.subdir)
             except Exception as error:  # of the job; what its task raises does not get here
-                ending = Ending(TrialState.FAIL, INTERRUPTED if is_lost(error) else one_line(error))
+                ending = Ending(TrialState.FAIL, INTERRUPTED) if is_lost(error) else _failed(error)
                 tell_ending(phase.trials, trial, ending)
         return ending
 
@@ -126,7 +134,7 @@ class Worker:
         try:
             run = open_run(cfg, lambda: self._store, place)
         except Exception as error:
-            ending = Ending(TrialState.FAIL, one_line(error))
+            ending = _failed(error)
             tell_ending(phase.trials, trial, ending)
             return ending
         checkpoints = Checkpoints(
@@ -143,7 +151,7 @@ class Worker:
         self._trains_long = time.monotonic() - started > BEAT_SECONDS
         with short_waits() if self._stops() else nullcontext():
             recorded = self._record_ending(phase, trial, run, ending)
-        if recorded.reason not in (INTERRUPTED, GIVEN_UP):
+        if recorded.is_recorded and recorded.reason not in (INTERRUPTED, GIVEN_UP):
             checkpoints.drop()
         return recorded
 
@@ -153,13 +161,17 @@ class Worker:
             run.record(ending.tags)
         except Exception as error:
             if ending.reason != INTERRUPTED:
-                ending = Ending(TrialState.FAIL, reason(error))
+                ending = ending_of(error)
         except KeyboardInterrupt:  # it takes too long
             tell_ending(phase.trials, trial, Ending(TrialState.FAIL, INTERRUPTED), run_id)
             raise
         if not tell_ending(phase.trials, trial, ending, run_id):
             ending = Ending(TrialState.FAIL, GIVEN_UP)
-        run.end(ending.run_status, {} if ending is recorded else ending.tags)
+        try:
+            run.end(ending.run_status, {} if ending is recorded else ending.tags)
+        except Exception:
+            if ending.is_recorded:
+                raise
         return ending
 
     def _end_training(
@@ -211,6 +223,13 @@ class Worker:
     def _stops(self) -> bool:
         is_asked = self._stop is not None and self._stop.request() is not None
         return self._interruption.times > 0 or is_asked or not self._goes_on()
+
+
+def _failed(error: Exception) -> Ending:
+    """How a trial ended that could not begin."""
+    if broken := why_not_recorded(error):
+        return Ending(TrialState.FAIL, NOT_RECORDED + broken)
+    return Ending(TrialState.FAIL, one_line(error))
 
 
 def _count_evaluations(run: OpenRun, place: TrialPlace) -> int | None:

@@ -192,6 +192,6 @@ def _read_checkpoint(cfg: DictConfig) -> CheckpointConfig:
 def _read_named(table: dict[str, Any], cfg: DictConfig, group: str) -> Any:
     tree = container(cfg, group)
     name = tree.pop("name", None)
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise RequestError(f"{group}.name is {name}; it must be {' or '.join(table)}: choose with {group}=...")
     return build(table[name], group, tree, name)

@@ -1,10 +1,12 @@
 """Weights on disk as safetensors, a format that runs no code when it is loaded."""
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -13,7 +15,13 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[s
     """The digest of named tensors, after writing them with texts about them."""
     # safetensors refuses tensors that share memory, as tied weights do: the clones are separate.
     kept = {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
-    save_file(kept, path, dict(metadata))
+    try:
+        save_file(kept, path, dict(metadata))
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
     return digest_weights(kept)
 
 

@@ -38,6 +38,14 @@ def bound_waits() -> None:
     _set_defaults(_WAITS)
 
 
+def leave_errors_to_us() -> None:
+    """Do not let MLflow log a traceback of a database's error that it raises, too.
+
+    For the command line, which says every error in a line.
+    """
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
 @contextmanager
 def short_waits() -> Iterator[None]:
     """While inside, a call to a server that does not answer fails after a few seconds: somebody wants to stop."""

@@ -19,5 +19,6 @@ WORKER_DIED = "killed"  # the worker died while the process that started it live
 # name for each state, or the reason for pruning would be read as the reason for failing.
 REASONS = {TrialState.FAIL: "reason", TrialState.PRUNED: "pruning_reason"}
 INTERRUPTED = "interrupted"  # the reason of a trial that Ctrl-C or study.timeout ended
+NOT_RECORDED = "not recorded: "  # how the reason of a trial begins whose records could not be written
 GIVEN_UP = "given up as dead"  # the reason of a trial that was marked as failed though its worker lives
 DIED = "its worker died"  # the reason of a trial that was marked as failed because its worker died

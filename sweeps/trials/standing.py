@@ -5,7 +5,7 @@ from functools import cached_property
 
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.trials.attributes import ATTEMPT, INTERRUPTED, REASONS, TAKEN_FROM, WORKER_DIED
+from sweeps.trials.attributes import ATTEMPT, INTERRUPTED, NOT_RECORDED, REASONS, TAKEN_FROM, WORKER_DIED
 from sweeps.trials.winner import TrialResult, rank
 
 _MOST_ATTEMPTS = 3  # at a setting whose workers die: it may be the setting that kills them
@@ -59,10 +59,10 @@ class Standing:
 
 
 def needs_retry(trial: FrozenTrial) -> bool:
-    """Whether a trial's setting is to be tried again: it was interrupted, or its worker died, though not too often."""
+    """Whether a setting is to be tried again: interrupted, not recorded, or its worker died, though not too often."""
     if trial.state != TrialState.FAIL:
         return False
     reason = trial.user_attrs.get(REASONS[TrialState.FAIL])
     if reason is not None:
-        return bool(reason == INTERRUPTED)
+        return bool(reason == INTERRUPTED or str(reason).startswith(NOT_RECORDED))
     return WORKER_DIED not in trial.user_attrs or trial.user_attrs.get(ATTEMPT, 1) < _MOST_ATTEMPTS

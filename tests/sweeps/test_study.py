@@ -199,10 +199,11 @@ def test_what_mlflow_did_not_take_at_first_is_in_the_record_of_the_failed_trial(
     fail_to_send(monkeypatch, 1)
     assert makemore(*STUDY, "study.n_trials=2").code == 0
     assert [trial.state.name for trial in trials(workdir)] == ["COMPLETE", "FAIL", "COMPLETE"]
-    [failed] = [run for run in runs(workdir, "trial") if run.info.status == "FAILED"]
+    [failed] = [run for run in runs(workdir, "trial") if run.info.status == "KILLED"]
     assert failed.data.tags["trial_state"] == "FAIL"
-    assert failed.data.tags["reason"] == "MlflowException: the server is away"
+    assert failed.data.tags["reason"] == "not recorded: MlflowException: the server is away"
     assert "best_dev_loss" in failed.data.metrics
+    assert trials(workdir)[2].user_attrs["retry_of"] == 1  # it was not the setting's fault
 
 
 def test_a_single_run_that_mlflow_did_not_take_at_first_is_closed_as_failed(

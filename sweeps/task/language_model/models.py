@@ -22,7 +22,7 @@ def read_model(tree: dict[str, Any]) -> tuple[str, ModelConfig]:
     tree = dict(tree)
     name, target = tree.pop("name", None), tree.pop("_target_", None)
     if target is None:
-        if name not in SHIPPED:
+        if not isinstance(name, str) or name not in SHIPPED:
             raise RequestError(
                 f"model.name is {name}; it must be {' or '.join(SHIPPED)}, or your own class: "
                 "model._target_=MODULE.CLASS"
