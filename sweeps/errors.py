@@ -18,6 +18,9 @@ def hide_passwords(text: str) -> str:
 class RequestError(Exception):
     """The request is wrong (exit code 2): the message names key, value, limit and cure. Nothing was started."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__("\\n".join(message.splitlines()))  # one line, also where a value has several
+
 
 class TestSplitAlreadyUsed(Exception):
     """The test split has been looked at for this study (exit code 3); the recorded result has been printed."""
