@@ -4,18 +4,25 @@ PYTHON ?= python3
 BIN = .venv/bin
 TESTS = $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: sweep test check format docs lock audit
+.PHONY: sweep test check nightly format docs lock audit
 sweep: .venv/installed
 	$(BIN)/makemore sweep
 
 test: .venv/installed-dev
-	$(TESTS) -m "not slow"
+	$(TESTS) -m "not slow and not nightly"
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(TESTS)
+	$(TESTS) -m "not nightly"
+
+# What takes too long for every change: faults for real, and races and signals in more rounds.
+nightly: .venv/installed-dev
+	$(TESTS) -m nightly
+	MAKEMORE_RACE_ROUNDS=20 $(TESTS) tests/sweeps/test_final_test.py -k "race or killed"
+	MAKEMORE_SIGNAL_MOMENTS=200 $(TESTS) tests/sweeps/test_signals.py
+	MAKEMORE_BAD_INPUTS=2000 $(TESTS) tests/faults/test_bad_input.py
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

@@ -106,6 +106,7 @@ def _look(config: FinalTestConfig, places: Places, trials: Trials, confirm: Tria
     if new:
         candidate = find_candidate(places.store, trials, confirm, config.final_test.unfinished)
         beside = find_beside(places.store, candidate)
+        study_id(trials)  # made here: what is done while alone may be undone, and a claim that names the id is not
         with trials.alone() as standing:  # no trial can begin between this check and the claim
             check_idle(name, standing)
             declaration = partial(declare, candidate, beside, trials, confirm)
