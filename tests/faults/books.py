@@ -1,17 +1,31 @@
 """The books of a study after a fault: what Optuna and MLflow have recorded agrees, and nothing is lost or left open."""
 
 import math
+import subprocess
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
+from fake_tasks import FAKE
 from optuna.trial import FrozenTrial
 
 from sweeps.databases import close_databases
 from sweeps.tracking.store import MlflowClient
 
 FINISHED = ("COMPLETE", "PRUNED")
+STUDY = ("sweep", *FAKE, "study.name=a", "task=slow", "study.confirm.top=1", "study.confirm.seeds=1")
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 60) -> None:
+    """Wait until a condition holds, while a process runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
 
 
 def trials(folder: Path, name: str = "a") -> list[FrozenTrial]:

@@ -13,26 +13,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from books import check_books, check_one_line, trials
+from books import STUDY, check_books, check_one_line, trials, wait_for
 from conftest import Makemore, own_environment, start, without_extras
-from fake_tasks import FAKE
 
 from sweeps.databases import close_databases
 
 pytestmark = pytest.mark.slow
 
-STUDY = ("sweep", *FAKE, "study.name=a", "task=slow", "study.confirm.top=1", "study.confirm.seeds=1")
 LEVELS = "task.level=1.0,2.0,3.0,4.0"
 LOCKED_SECONDS = float(os.environ.get("MAKEMORE_LOCKED_SECONDS", "8"))  # up to the minute that a process waits
 POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
-
-
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
 
 
 def complete(folder: Path) -> int:

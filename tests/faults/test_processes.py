@@ -7,30 +7,19 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from books import FINISHED, check_books, check_one_line, trials
+from books import FINISHED, STUDY, check_books, check_one_line, trials, wait_for
 from conftest import start
-from fake_tasks import FAKE
 
 pytestmark = pytest.mark.slow
 
-STUDY = ("sweep", *FAKE, "study.name=a", "task=slow", "study.confirm.top=1", "study.confirm.seeds=1")
 GRACE_SECONDS = 15
 
 
 def levels(number: int) -> str:
     return "task.level=" + ",".join(f"{level}.0" for level in range(1, number + 1))
-
-
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
 
 
 def running(folder: Path) -> list[int]:
