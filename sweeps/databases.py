@@ -118,7 +118,7 @@ def locked(url: str, purpose: str) -> Iterator[None]:
     path = sqlite_file(url)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path = path.resolve()  # a link and its file have the same lock
+        path = Path(os.path.realpath(path))  # a link and its file have the same lock
         with FileLock(path.with_name(f".{path.name}.{purpose.partition(' ')[0]}.lock")):
             yield
     elif make_url(url).get_backend_name() == "postgresql":

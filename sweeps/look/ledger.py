@@ -4,8 +4,8 @@ It is a table of looks like that of a study's database. A study has an id of its
 study of the same name. It knows nothing of what another account or another machine does, unless both use the same one.
 """
 
+import os
 import uuid
-from pathlib import Path
 
 from omegaconf import DictConfig
 from platformdirs import user_state_path
@@ -81,10 +81,10 @@ def _url(cfg: DictConfig, writes: bool) -> str | None:
     return url
 
 
-def _place(url: str) -> Path | URL | None:
+def _place(url: str) -> str | URL | None:
     """What two URLs of one database have in common; None for a text that is no URL."""
     try:
         file = sqlite_file(url)
     except ArgumentError:
         return None
-    return file.expanduser().resolve() if file else make_url(url)
+    return os.path.realpath(file.expanduser()) if file else make_url(url)

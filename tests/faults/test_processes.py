@@ -13,7 +13,7 @@ import pytest
 from books import FINISHED, STUDY, check_books, check_one_line, trials, wait_for
 from conftest import start
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 GRACE_SECONDS = 15
 

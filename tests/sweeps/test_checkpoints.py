@@ -78,7 +78,7 @@ SMALL = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["mlp", "gru"])
+@pytest.mark.parametrize("kind", ["mlp", pytest.param("gru", marks=pytest.mark.nightly)])
 def test_a_trial_killed_at_four_fifths_trains_the_rest_to_the_same_weights(workdir: Path, kind: str) -> None:
     """With the fast step, and with automatic differentiation of a model of one's own."""
     shutil.copytree(GRU_EXAMPLE, workdir, dirs_exist_ok=True)

@@ -550,7 +550,7 @@ def test_the_evaluation_of_handed_items_reads_no_file(
     claim = {**CLAIM, "look": 2}
     text = as_text(claim, {**result, **second}, [Record(1, "claim", {**CLAIM, "study": "b"}, "h")])
     low, high = second["test_loss_widened_low"], second["test_loss_widened_high"]
-    assert f"Allowing for 2 looks, 95 % interval [{low:.4f}, {high:.4f}] over words: as wide as it must be" in text
+    assert f"Allowing for 2 looks, 95 % interval [{low:.4f}, {high:.4f}] over words: as wide as each" in text
     assert "are as wide as 12 comparisons need to be right together, 6 at each of 2 looks (Bonferroni)" in text
 
 

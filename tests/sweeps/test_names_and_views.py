@@ -293,7 +293,7 @@ def test_a_view_that_is_too_long_for_a_tag_is_not_saved(workdir: Path) -> None:
     assert "searchFilter" in study_view("a").address(store)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_server_has_the_same_names_and_addresses(tmp_path: Path, server: str) -> None:
     uri = f"tracking.uri={server}"
     call(tmp_path, *COUNTS, "study.name=a", "study.pictures=false", uri)

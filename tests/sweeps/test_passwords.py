@@ -38,7 +38,7 @@ def holders(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("submitit_local", marks=pytest.mark.nightly)])
 def test_a_study_on_servers_stores_and_prints_no_password(
     tmp_path: Path, postgresql: tuple[str, str], launcher: str
 ) -> None:

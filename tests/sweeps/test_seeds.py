@@ -115,6 +115,7 @@ def test_a_seed_that_diverges_makes_the_trial_one_that_never_wins(makemore: Make
     assert [row["mean_dev_loss"] for row in settings_of(makemore)] == [None, None]  # infinite, which JSON has not
 
 
+@pytest.mark.nightly
 def test_a_trial_whose_worker_is_killed_in_its_second_seed_is_tried_again(workdir: Path) -> None:
     dies = ("task.level=1,2", "study.seeds=3", "task.dies_at=1")
     first = start(*SEARCH, *dies, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

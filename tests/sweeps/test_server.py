@@ -26,7 +26,9 @@ def test_a_study_is_recorded_on_a_server_with_its_files(tmp_path: Path, server: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "workers"), [(signal.SIGSTOP, 2), (signal.SIGKILL, 1)])
+@pytest.mark.parametrize(
+    ("how", "workers"), [pytest.param(signal.SIGSTOP, 2, marks=pytest.mark.nightly), (signal.SIGKILL, 1)]
+)
 def test_an_interrupt_while_the_server_is_away_ends_soon_and_is_explained(
     tmp_path: Path, mlflow_server: Server, how: signal.Signals, workers: int
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from conftest import start
 from fake_tasks import FAKE
 
-MOMENTS = int(os.environ.get("MAKEMORE_SIGNAL_MOMENTS", "12"))
+MOMENTS = int(os.environ.get("MAKEMORE_SIGNAL_MOMENTS", "6"))
 LAST_SECONDS = float(os.environ.get("MAKEMORE_SIGNAL_SECONDS", "4"))
 FIRST_SECONDS = 0.5  # until the interpreter runs the first line of the command, also on a busy machine
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)

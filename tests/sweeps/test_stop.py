@@ -123,7 +123,7 @@ def test_where_nobody_works_that_is_said(makemore: Makemore, workdir: Path) -> N
     assert "stopped" not in again.err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_worker_that_was_killed_is_not_waited_for_longer_than_it_may_be_silent(
     makemore: Makemore, workdir: Path
 ) -> None:

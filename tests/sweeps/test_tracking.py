@@ -27,7 +27,7 @@ def in_python(code: str, **environment: str) -> str:
 def test_importing_the_records_changes_no_variable_and_no_log_level() -> None:
     imports = ", ".join(name for name in MODULES if not name.endswith("pyfunc_model"))
     code = (
-        "import logging, os, mlflow.artifacts, mlflow.tracking, sqlalchemy\n"
+        "import logging, os, mlflow.artifacts, mlflow.tracking, optuna, sqlalchemy\n"
         "def state():\n"
         "    names = ('', 'alembic', 'mlflow', 'sqlalchemy', 'optuna')\n"
         "    return dict(os.environ), [logging.getLogger(name).level for name in names]\n"

@@ -147,7 +147,7 @@ def sweep_in_a_group_of_its_own(arguments: tuple[str, ...]) -> None:
     os._exit(code)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_after_twenty_kills_at_random_moments_every_total_is_exact(workdir: Path) -> None:
     confirm = ("study.confirm.top=2", "study.confirm.seeds=3")
     arguments = ("sweep", "study.name=a", "study.workers=2", "study.n_trials=40", "train.steps=200", *confirm)
@@ -180,7 +180,7 @@ def test_after_twenty_kills_at_random_moments_every_total_is_exact(workdir: Path
     assert [one.info.status for one in runs(workdir, "study")] == ["FINISHED"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_four_processes_on_postgresql_and_a_server_run_a_hundred_trials_and_none_twice(
     tmp_path: Path, postgresql: tuple[str, str], server: str
 ) -> None:
@@ -209,7 +209,7 @@ def test_four_processes_on_postgresql_and_a_server_run_a_hundred_trials_and_none
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", [pytest.param("joblib", marks=pytest.mark.nightly), "submitit_local"])
 def test_the_jobs_of_a_launcher_are_workers_of_the_study(tmp_path: Path, launcher: str) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     arguments = (*STUDY, f"hydra/launcher={launcher}", "study.confirm.top=1", "study.confirm.seeds=2")
