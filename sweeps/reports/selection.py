@@ -25,8 +25,6 @@ MOST = 200  # trials, the best ones: those far behind are never chosen
 _DRAWS = 1000
 _NUMBERS = 4_000_000  # of drawn items at a time
 _MOST_NUMBERS = 50_000_000  # losses in memory: 400 MB
-# A draw leaves out 1/e of the items, whose mean varies by this factor more than the mean of all of them.
-_WIDER = math.sqrt(math.e - 1)
 
 
 @dataclass(frozen=True)
@@ -62,16 +60,19 @@ def find_selection(store: TrackingStore, trials: Sequence[RunRecord]) -> Selecti
 def correct(losses: Tensor, terms: Tensor, draws: int = _DRAWS) -> Interval:
     """The mean loss per term of a choice among k settings, without the luck of the choice, with a 95 % interval.
 
-    The interval's ends are percentiles over the draws, moved towards the mean by the factor by which a draw's loss
-    varies more than a mean over all items.
+    The interval's variance lies halfway between that of a chosen setting's mean over items, and that of the mean of all
+    chosen settings, weighted by how often each was chosen. The first is too large where settings differ from item to
+    item as much as items do from each other, and the second too small (docs/log.md).
 
     Args:
         losses: (n, k).
         terms: (n,).
     """
-    n = len(losses)
+    from scipy.special import stdtrit  # takes long to import
+
+    n, k = losses.shape
     generator = generator_for(0, "selection")
-    found = []
+    found, times_chosen = [], torch.zeros(k, dtype=losses.dtype)
     chunk = max(1, _NUMBERS // n)
     for done in range(0, draws, chunk):
         drawn = torch.randint(n, (min(chunk, draws - done), n), generator=generator)
@@ -80,8 +81,10 @@ def correct(losses: Tensor, terms: Tensor, draws: int = _DRAWS) -> Interval:
         not_drawn = (times == 0).to(losses.dtype)
         of_chosen = (not_drawn @ losses).gather(1, chosen.unsqueeze(1)).squeeze(1)
         found.append(of_chosen / (not_drawn @ terms))
-    out_of_sample = torch.cat(found)
-    mean = float(out_of_sample.mean())
-    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=losses.dtype)
-    low, high = ((torch.quantile(out_of_sample, ends) - mean) / _WIDER + mean).tolist()
-    return Interval(mean, low, high)
+        times_chosen += torch.bincount(chosen, minlength=k)
+    mean, total, shares = float(torch.cat(found).mean()), terms.sum(), times_chosen / draws
+    rest = losses - terms.unsqueeze(1) * (losses.sum(0) / total)
+    of_each, of_all = (rest.square().sum(0) * shares).sum(), (rest @ shares).square().sum()
+    variance = float((of_each + of_all) / 2 / total**2) * n / (n - 1)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * math.sqrt(variance)
+    return Interval(mean, mean - half, mean + half)

@@ -313,16 +313,20 @@ def test_the_dev_loss_without_the_luck_of_the_choice(result: dict[str, Any], mad
     runs = [trial.user_attrs["run_id"] for trial in trials(made)]
     table = np.array([by_word(losses_of(made, run, split.dev), split.dev)[0] for run in runs]).T
     n = by_word([0.0] * len(split.dev), split.dev)[1]
-    draw, found = np.random.default_rng(1), []
+    draw, found, chosen = np.random.default_rng(1), [], np.zeros(3)
     for _ in range(2000):
         drawn = draw.integers(len(n), size=len(n))
         left = np.setdiff1d(np.arange(len(n)), drawn)
         best = table[drawn].sum(0).argmin()
         found.append(table[left, best].sum() / n[left].sum())
+        chosen[best] += 1 / 2000
     middle = float(np.mean(found))
-    ends = (np.quantile(found, [0.025, 0.975]) - middle) / math.sqrt(math.e - 1) + middle
+    rest = table - np.outer(n, table.sum(0) / n.sum())
+    each, together = sum(chosen * (rest**2).sum(0)), ((rest * chosen).sum(1) ** 2).sum()
+    half = student.ppf(0.975, len(n) - 1) * math.sqrt((each + together) / 2 * len(n) / (len(n) - 1)) / n.sum()
+    ends = middle - half, middle + half
     low, high = result["dev_loss_corrected_low"], result["dev_loss_corrected_high"]
-    check_interval(low, high, (ends[0], ends[1]))
+    check_interval(low, high, ends)
     assert result["dev_loss_corrected"] == pytest.approx(middle, abs=0.07 * (high - low))
     assert (result["selection_trials"], result["selection_left_out"]) == (3, 0)
 
