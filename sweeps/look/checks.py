@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 
 from sweeps.errors import RequestError
 from sweeps.look.ledger import STUDY_ID
-from sweeps.look.record import RESULT, Looks, signature
+from sweeps.look.record import RESULT, Looks, who_and_when
 from sweeps.task.recorded import read_recorded_config
 from sweeps.task.weights import digest_weights, read_weights
 from sweeps.tracking.artifacts import find_artifact
@@ -52,7 +52,7 @@ def missing_copies(store: TrackingStore, ledger: Looks | None, claim: Content, r
         return []
     missing = [place for place, known in _copies(store, claim).items() if known is None]
     # Somebody else's ledger need not know of it.
-    mine = claim.get("has_ledger", False) and claim["who"] == signature()["who"]
+    mine = claim.get("has_ledger", False) and claim["who"] == who_and_when()["who"]
     if mine and ledger is not None and ledger.find(claim[STUDY_ID], RESULT) is None:
         missing.append("the ledger's copy")
     return [

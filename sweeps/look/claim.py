@@ -13,7 +13,7 @@ from sweeps.look.declaration import Declaration, in_words
 from sweeps.look.earlier import EarlierLook, earlier_looks, next_number, sketches
 from sweeps.look.ledger import STUDY_ID, find_study_id, study_id
 from sweeps.look.lost import lost_looks
-from sweeps.look.record import ATTEMPT, Claimed, Looks, Record, signature
+from sweeps.look.record import ATTEMPT, Claimed, Looks, Record, who_and_when
 from sweeps.look.signing import Signer
 from sweeps.tracking.store import TrackingStore
 from sweeps.tracking.versions import version_tags
@@ -162,7 +162,7 @@ def _new_claim(
     look = next_number(earlier)
     return {
         **candidate.binding,
-        **signature(),
+        **who_and_when(),
         STUDY_ID: study_id(trials),
         "look": look,
         "declared": declaration(look).as_json(),

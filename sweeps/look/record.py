@@ -1,11 +1,8 @@
 """The looks at test splits: a table in the study's database, in which each row contains the hash of the row before."""
 
-import getpass
 import hashlib
 import json
-import os
 import secrets
-import socket
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +16,7 @@ from sqlalchemy.pool import NullPool
 from sweeps.databases import adopt_engine
 from sweeps.trials.seal import CLAIM, SKETCH_KEY, create_looks
 from sweeps.trials.seal import LOOKS as _LOOKS
+from sweeps.trials.who import user_at_host
 
 ATTEMPT, RESULT, SIGNATURE = "attempt", "result", "signature"
 _FIRST = "0" * 64  # the hash before the first row
@@ -143,7 +141,7 @@ class Looks:
     def _append(self, kind: str, suffix: str, content: dict[str, Any], look: str | None = None) -> Record:
         create_looks(self._engine)
         name = f"{kind} {content[self.by]}{suffix}"
-        record = json.dumps({**signature(), **content}, sort_keys=True)
+        record = json.dumps({**who_and_when(), **content}, sort_keys=True)
         for tries_left in reversed(range(_TRIES)):
             try:
                 number, own_hash = self._insert(name, record, look)
@@ -184,16 +182,9 @@ def _read(row: Row[Any]) -> Record | None:
     return Record(row.number, kind, content, row.hash) if is_record else None
 
 
-def signature() -> dict[str, str]:
+def who_and_when() -> dict[str, str]:
     """The user and host that write a record, and the time in UTC."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        user = str(os.getuid())
-    return {
-        "who": f"{user}@{socket.gethostname()}",
-        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+    return {"who": user_at_host(), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
 def _hash(before: str, name: str, record: str) -> str:

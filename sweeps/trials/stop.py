@@ -4,9 +4,6 @@ Nobody takes the request back. A sweep that starts later has seen it before, and
 request was made has not, and stops.
 """
 
-import getpass
-import os
-import socket
 import time
 import uuid
 from contextlib import suppress
@@ -15,6 +12,7 @@ from datetime import datetime
 
 from sweeps.trials.storage import AWAY
 from sweeps.trials.trials import Trials
+from sweeps.trials.who import user_at_host
 
 _STOP = "stop"  # the attribute of a study
 _LOOK_SECONDS = 1.0  # between two looks while a trial trains
@@ -34,12 +32,8 @@ class StopRequest:
 
 def ask_to_stop(trials: Trials) -> StopRequest:
     """Ask all workers of a study to end."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # the user has no name here, as in some containers
-        user = str(os.getuid())
     when = datetime.now().astimezone().isoformat(timespec="seconds")
-    request = StopRequest(uuid.uuid4().hex, f"{user}@{socket.gethostname()}", when)
+    request = StopRequest(uuid.uuid4().hex, user_at_host(), when)
     trials.study.set_user_attr(_STOP, asdict(request))
     return request
 
